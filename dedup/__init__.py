@@ -1,0 +1,1 @@
+"""Deduplication kernels: pure functions on arrays, no Beam, no files."""

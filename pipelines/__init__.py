@@ -1,0 +1,1 @@
+"""Beam pipelines from raw corpora to token shards, and the `assay` command."""

@@ -1,0 +1,147 @@
+"""The manifest: what a dataset holds, where it came from, and the id that follows from it.
+
+`manifest.json` is written last, by an atomic rename: a folder without one is not a dataset. It has
+two parts. `content` is hashed: its sha256 (first 32 hex digits) *is* the dataset id, so it holds
+nothing that depends on the runner, the workers, the range size, file names or the day. `run`
+holds exactly those facts.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from shards.errors import DatasetError
+from shards.hashing import stable_hash
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One shard file of a dataset.
+
+    `path` is relative to the dataset folder; `blocks` holds the xxh3-128 of each MiB; `tokens` and
+    `first_token` (its place in the dataset's token stream) are 0 in document datasets.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    blocks: list[str]
+    documents: int
+    tokens: int = 0
+    first_token: int = 0
+
+
+class InputEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One input file by content: `hash` is xxh3-128 (hex) of its bytes, `copy` tells equals apart.
+
+    The file's name is not here but in the manifest's `run.paths`, so that renaming changes nothing.
+    """
+
+    hash: str
+    bytes: int
+    copy: int = 0
+
+
+class Counts(msgspec.Struct, forbid_unknown_fields=True):
+    """Documents and UTF-8 bytes, of the whole dataset or of one source: read = kept + dropped."""
+
+    read: int = 0
+    kept: int = 0
+    dropped: int = 0
+    bytes_read: int = 0
+    bytes_kept: int = 0
+    tokens: int = 0
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The hashed part of a manifest.
+
+    `shards` groups shard files by role: `kept` and `dropped` for documents, `tokens` for tokens.
+    `definitions` maps each definition that can change a decision to its version. `stats` holds
+    plain data for reports.
+    """
+
+    kind: Literal["documents", "tokens"]
+    shards: dict[str, list[ShardEntry]]
+    total: Counts
+    sources: dict[str, Counts]
+    inputs: list[InputEntry] = []
+    parents: list[str] = []
+    recipe: dict[str, Any] = {}
+    definitions: dict[str, str] = {}
+    tokenizer: dict[str, Any] | None = None
+    stats: dict[str, Any] = {}
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A dataset's manifest; build it with `new_manifest`, so that the id is right."""
+
+    format: int
+    dataset_id: str
+    stage_key: str
+    content: Content
+    run: dict[str, Any]
+
+
+def dataset_id(content: Content) -> str:
+    """Return the id of a dataset: 32 hex digits of the sha256 of `content` as canonical JSON."""
+    return stable_hash(content)
+
+
+def new_manifest(content: Content, *, stage_key: str, run: dict[str, Any]) -> Manifest:
+    """Make a manifest. `stage_key` is the hash of what went in, so that a stage can be skipped."""
+    return Manifest(
+        format=FORMAT,
+        dataset_id=dataset_id(content),
+        stage_key=stage_key,
+        content=content,
+        run=run,
+    )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Encode a manifest as indented JSON with sorted keys and a final newline."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and check a dataset's manifest.
+
+    Raises:
+        DatasetError: no manifest, not readable as one, made by another format version, or the
+            content does not hash to the id that it states.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
+            " run it again and it resumes"
+        ) from None
+    except NotADirectoryError:
+        raise DatasetError(f"{folder}: is a file; give the dataset's folder") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not a manifest: {error}") from None
+    if manifest.format != FORMAT:
+        raise DatasetError(
+            f"{path}: format {manifest.format}, but this version of Assay reads format {FORMAT}"
+        )
+    found = dataset_id(manifest.content)
+    if found != manifest.dataset_id:
+        raise DatasetError(
+            f"{path}: was changed after it was written: it states dataset id"
+            f" {manifest.dataset_id}, its content hashes to {found}"
+        )
+    return manifest
+
+
+def is_current(folder: str | Path, stage_key: str) -> bool:
+    """Tell whether `folder` already holds the result of the stage with this key."""
+    if not (Path(folder) / MANIFEST).exists():
+        return False
+    return read_manifest(folder).stage_key == stage_key

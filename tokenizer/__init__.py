@@ -1,0 +1,1 @@
+"""Lossless sentencepiece tokenizers: training, batch encoding, token accounting."""
