@@ -1,0 +1,63 @@
+"""What every Assay command shares at the terminal: errors without tracebacks, options, output.
+
+Rich output goes to stderr (`console`), results that a program may read go to stdout (`echo`).
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from shards.errors import AssayError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+console = Console(stderr=True, highlight=False)
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """Run a click command as a program: exit 0, 2 for bad requests, 1 for failures, 130 for ^C."""
+    try:
+        command.main(prog_name=name, standalone_mode=False)
+    except AssayError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        console.print("[yellow]stopped:[/] run the same command again and it resumes")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) went away; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def recipe_options(function: F) -> F:
+    """Add the RECIPE argument, `--set` and `--dry-run`, which every stage command has."""
+    function = click.option(
+        "--dry-run", is_flag=True, help="Check the recipe and say what would be done."
+    )(function)
+    function = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a recipe key, e.g. --set dedup.near.threshold=0.7 (repeatable).",
+    )(function)
+    return click.argument("recipe", type=click.Path())(function)
+
+
+def quiet_option(function: F) -> F:
+    """Add `--quiet`: no progress display, only the result and errors."""
+    return click.option("--quiet", is_flag=True, help="Show no progress, only the result.")(
+        function
+    )
