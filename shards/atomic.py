@@ -22,3 +22,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Tell whether `path` is what a killed `write_atomic` left behind; it may be deleted."""
+    return _PARTIAL in path.name

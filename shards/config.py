@@ -61,7 +61,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Table:
         _assign(table, override)
     for key in table:
         if key not in SECTIONS:
-            raise RecipeError(f"{file}: unknown key {key!r}{_did_you_mean(key, SECTIONS)}")
+            raise RecipeError(f"{file}: unknown key {key!r}{did_you_mean(key, SECTIONS)}")
     return table
 
 
@@ -85,7 +85,9 @@ def _assign(table: Table, override: str) -> None:
     path, equals, text = override.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
-        raise RecipeError(f"--set {override!r}: expected key.path=value, e.g. dedup.near.keep=longest")
+        raise RecipeError(
+            f"--set {override!r}: expected key.path=value, e.g. dedup.near.keep=longest"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -99,9 +101,10 @@ def _assign(table: Table, override: str) -> None:
     node[keys[-1]] = value
 
 
-def _did_you_mean(key: str, known: tuple[str, ...]) -> str:
+def did_you_mean(key: str, known: tuple[str, ...], plural: str = "keys") -> str:
+    """Return the end of an error message about an unknown name: the nearest one, or all."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; known {plural}: {', '.join(known)}"
 
 
 def _explain(message: str, section: str, value: Any, type_: type) -> str:
@@ -113,8 +116,11 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
     unknown = re.search(r"unknown field `(.+)`", text)
     if unknown:
         key = unknown.group(1)
-        return f"unknown key {section}{inner}.{key}{_did_you_mean(key, _known_keys(type_, steps))}"
+        return f"unknown key {section}{inner}.{key}{did_you_mean(key, _known_keys(type_, steps))}"
     text = f"{text[0].lower()}{text[1:]}"
+    node = _type_at(type_, steps)
+    if isinstance(node, msgspec.inspect.LiteralType):
+        text = f"expected one of {', '.join(repr(choice) for choice in node.values)}"
     for step in steps:
         if step == "...":  # msgspec does not say which key of a free table it was
             return f"{section}{inner}: {text}"
@@ -124,6 +130,14 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
 
 def _known_keys(type_: type, steps: list[str]) -> tuple[str, ...]:
     """Return the field names of the struct that `steps` lead to, starting at `type_`."""
+    node = _type_at(type_, steps)
+    if isinstance(node, msgspec.inspect.StructType):
+        return tuple(field.encode_name for field in node.fields)
+    return ()
+
+
+def _type_at(type_: type, steps: list[str]) -> Any:
+    """Return the msgspec type that `steps` lead to, starting at the struct `type_`."""
     node = _struct_or_container(msgspec.inspect.type_info(type_))
     for step in steps:
         if isinstance(node, msgspec.inspect.StructType):
@@ -133,9 +147,7 @@ def _known_keys(type_: type, steps: list[str]) -> tuple[str, ...]:
         elif isinstance(node, msgspec.inspect.ListType):
             node = node.item_type
         node = _struct_or_container(node)
-    if isinstance(node, msgspec.inspect.StructType):
-        return tuple(field.encode_name for field in node.fields)
-    return ()
+    return node
 
 
 def _struct_or_container(node: Any) -> Any:

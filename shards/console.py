@@ -24,6 +24,8 @@ def run(command: click.Command, name: str) -> NoReturn:
     try:
         command.main(prog_name=name, standalone_mode=False)
     except AssayError as error:
+        if os.environ.get("ASSAY_DEBUG"):
+            console.print_exception()
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:

@@ -33,7 +33,7 @@ def xxh128(data: bytes | memoryview) -> bytes:
 
 
 def block_hashes(data: bytes | memoryview) -> list[str]:
-    """Return the xxh3-128 hex digest of each `BLOCK_BYTES` block of `data` (the last is shorter)."""
+    """Return the xxh3-128 hex digest of each `BLOCK_BYTES` of `data` (the last is shorter)."""
     view = memoryview(data)
     return [
         xxhash.xxh3_128_hexdigest(view[start : start + BLOCK_BYTES])

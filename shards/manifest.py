@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from shards.errors import DatasetError
-from shards.hashing import stable_hash
+from shards.errors import CorruptError, DatasetError
+from shards.hashing import stable_hash, xxh128
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -78,13 +78,17 @@ class Content(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A dataset's manifest; build it with `new_manifest`, so that the id is right."""
+    """A dataset's manifest; build it with `new_manifest`, so that the id is right.
+
+    `check` is set by `encode_manifest`: it covers what the id does not (`stage_key`, `run`).
+    """
 
     format: int
     dataset_id: str
     stage_key: str
     content: Content
     run: dict[str, Any]
+    check: str = ""
 
 
 def dataset_id(content: Content) -> str:
@@ -104,7 +108,15 @@ def new_manifest(content: Content, *, stage_key: str, run: dict[str, Any]) -> Ma
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Encode a manifest as indented JSON with sorted keys and a final newline."""
+    """Encode a manifest as indented JSON with sorted keys and a final newline.
+
+    The file states the xxh3-128 of itself in `check` (of its bytes while `check` is empty).
+    """
+    unchecked = _indented(msgspec.structs.replace(manifest, check=""))
+    return _indented(msgspec.structs.replace(manifest, check=xxh128(unchecked).hex()))
+
+
+def _indented(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"
 
 
@@ -114,10 +126,12 @@ def read_manifest(folder: str | Path) -> Manifest:
     Raises:
         DatasetError: no manifest, not readable as one, made by another format version, or the
             content does not hash to the id that it states.
+        CorruptError: any other byte is not as it was written.
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        data = path.read_bytes()
+        manifest = msgspec.json.decode(data, type=Manifest)
     except FileNotFoundError:
         raise DatasetError(
             f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
@@ -136,6 +150,11 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise DatasetError(
             f"{path}: was changed after it was written: it states dataset id"
             f" {manifest.dataset_id}, its content hashes to {found}"
+        )
+    if data != encode_manifest(manifest):
+        raise CorruptError(
+            f"{path}: was changed after it was written: its bytes do not match its check"
+            f" {manifest.check!r}"
         )
     return manifest
 

@@ -1,0 +1,87 @@
+"""The chain of a recipe: which commands, in which order, with which folders.
+
+Each stage is a fresh process of the `assay` command. Beam and torch then never share one, memory
+goes back between stages, and this module knows the other parts by the names of their commands
+only. Every command skips itself when its output already has the right stage key.
+"""
+
+import subprocess
+import sys
+import time
+
+import msgspec
+
+from pipelines import files
+from shards.config import Table
+from shards.console import console
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One command of the chain; `arguments` follow `assay`."""
+
+    label: str
+    arguments: tuple[str, ...]
+
+
+def chain(
+    recipe: str, table: Table, out: str, overrides: tuple[str, ...], extra: tuple[str, ...] = ()
+) -> list[Stage]:
+    """Return the stages of a recipe: curate, tokenizer, tokenize, then what it has tables for.
+
+    Args:
+        recipe: path of the recipe file.
+        table: its content; with a `[study]` table the arms are trained and compared, else with a
+            `[train]` table one model is trained.
+        out: folder for everything.
+        overrides: `--set` assignments, passed on.
+        extra: options that every stage knows, such as `--quiet`.
+    """
+    settings = [word for override in overrides for word in ("--set", override)]
+
+    def folder(name: str) -> str:
+        return files.join(out, name)
+
+    def stage(label: str, *arguments: str) -> Stage:
+        return Stage(label, (*arguments, *settings, *extra))
+
+    curated, tokens = folder("curated"), folder("tokens")
+    tokenizer = folder("tokenizer")
+    stages = [
+        stage("curate", "curate", recipe, "--out", curated),
+        stage("tokenizer", "tokenizer", "train", recipe, "--data", curated, "--out", tokenizer),
+        stage(
+            "tokenize", "tokenize", recipe,
+            "--data", curated, "--tokenizer", tokenizer, "--out", tokens,
+        ),
+    ]  # fmt: skip
+    if "study" in table:
+        stages.append(stage("study", "study", recipe, "--data", tokens, "--out", folder("runs")))
+    elif "train" in table:
+        stages.append(
+            stage("train", "train", recipe, "--data", tokens, "--out", folder("runs/train"))
+        )
+    report = Stage("report", ("report", out, *extra))
+    return [*stages, report]
+
+
+def run_chain(stages: list[Stage]) -> int:
+    """Run the stages one after the other; return the first exit code that is not 0, or 0.
+
+    A stage prints its own progress, result and errors.
+    """
+    for number, stage in enumerate(stages, start=1):
+        console.print(f"[bold cyan]{number}/{len(stages)} {stage.label}[/]")
+        start = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "pipelines", *stage.arguments])
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it got the same signal and says how to resume
+            raise
+        if code:
+            console.print(
+                f"[red]stopped[/] at {stage.label}; what is done is kept, run again to go on"
+            )
+            return code
+        console.print(f"[dim]{stage.label}: {time.monotonic() - start:.1f} s[/]")
+    return 0

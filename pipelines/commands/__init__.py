@@ -1,0 +1,1 @@
+"""The subcommands that `pipelines` provides, one module each."""

@@ -1,0 +1,104 @@
+"""`assay explain DATASET DOC_ID`: why was this document kept or dropped, and where is it from."""
+
+import difflib
+import json
+from typing import Any
+
+import click
+
+
+@click.command("explain")
+@click.argument("dataset", type=click.Path())
+@click.argument("doc_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain_command(dataset: str, doc_id: str, as_json: bool) -> None:
+    """Say why the document DOC_ID of the documents dataset DATASET was kept or dropped.
+
+    DOC_ID is 32 hex digits (or the first digits, if no other document begins with them), or the
+    record's own id.
+    """
+    from pipelines.lookup import Lookup
+
+    lookup = Lookup(dataset)
+    found = lookup.find(doc_id)
+    matched = lookup.by_doc_id(found["matched"]) if found.get("matched") else None
+    if as_json:
+        click.echo(
+            json.dumps({"document": found, "matched": matched}, indent=1, ensure_ascii=False)
+        )
+        return
+    _show(lookup, found, matched)
+
+
+def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False)
+    out.print(f"[bold]{found['doc_id']}[/]  {verdict(found)}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in (
+        ("file", f"{found['path']} at {lookup.position_unit(found)} {found['position']:,}"),
+        ("record id", found["id"]),
+        ("source", found["source"]),
+        ("url", found["url"]),
+        ("split", found["split"]),
+        ("cluster", found["cluster"]),
+        ("detail", found.get("detail")),
+    ):
+        if value is not None:
+            table.add_row(name, str(value))
+    out.print(table)
+    signals = Table(box=None, padding=(0, 2, 0, 0))
+    signals.add_column("signal")
+    signals.add_column("this", justify="right")
+    if matched:
+        signals.add_column("kept", justify="right")
+    for name in lookup.signals:
+        values = [found[name]] + ([matched[name]] if matched else [])
+        signals.add_row(name, *(_number(value) for value in values))
+    out.print(signals)
+    if matched:
+        out.print(
+            f"\n[bold]matched[/] {matched['doc_id']}: {matched['path']} at"
+            f" {lookup.position_unit(matched)} {matched['position']:,}"
+            f" ({matched['source']}, {matched['url'] or matched['id']})"
+        )
+        if found["text"] and matched["text"]:
+            out.print("[bold]differences[/] (- kept, + this):")
+            out.print(difference(matched["text"], found["text"]), markup=False)
+    elif found["text"]:
+        out.print("\n[bold]text[/]")
+        out.print(found["text"][:1000], markup=False)
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """Say in one line what was decided and by what measure."""
+    reason = found.get("reason")
+    if reason is None:
+        return "kept"
+    if found.get("matched"):
+        return (
+            f"dropped: {reason} of {found['matched']}, Jaccard {found['jaccard']:.4f}"
+            f" (threshold {found['threshold']:g})"
+        )
+    if found.get("value") is not None:
+        return f"dropped: {reason}, measured {found['value']:g}, threshold {found['threshold']:g}"
+    return f"dropped: {reason}"
+
+
+def difference(kept: str, dropped: str, limit: int = 40) -> str:
+    """Return a unified diff of two texts by line, at most `limit` lines."""
+    lines = list(difflib.unified_diff(kept.splitlines(), dropped.splitlines(), lineterm="", n=1))[
+        2:
+    ]
+    if not lines:
+        return "(equal but for white space at line ends)"
+    more = f"\n… {len(lines) - limit} more lines" if len(lines) > limit else ""
+    return "\n".join(line[:200] for line in lines[:limit]) + more
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,28 @@
+"""`assay run`: the whole chain of a recipe."""
+
+import click
+
+from shards.config import load_recipe
+from shards.console import quiet_option, recipe_options
+
+
+@click.command("run")
+@recipe_options
+@click.option("--out", required=True, type=click.Path(), help="Folder for everything.")
+@quiet_option
+def run_command(
+    recipe: str, overrides: tuple[str, ...], dry_run: bool, out: str, quiet: bool
+) -> None:
+    """Run curate, tokenizer, tokenize, study and report; what is already done is skipped.
+
+    With --dry-run every stage checks its part of RECIPE before anything runs.
+    """
+    from pipelines.chain import chain, run_chain
+
+    extra = ("--quiet",) if quiet else ()
+    stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra)
+    checks = [stage for stage in stages if stage.label != "report"]
+    if dry_run:
+        checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]
+        raise SystemExit(run_chain(checks))
+    raise SystemExit(run_chain(stages))

@@ -1,0 +1,53 @@
+"""`assay tokenize`: documents dataset → tokens dataset."""
+
+import click
+
+from shards.config import decode, load_recipe
+from shards.console import console, quiet_option, recipe_options
+
+
+@click.command("tokenize")
+@recipe_options
+@click.option("--data", required=True, type=click.Path(), help="Folder of the curated dataset.")
+@click.option("--tokenizer", required=True, type=click.Path(), help="Tokenizer folder or model.")
+@click.option("--out", required=True, type=click.Path(), help="Folder of the tokens dataset.")
+@click.option("--workers", default=1, show_default=True, help="Worker processes on this machine.")
+@click.option("--runner", default="", help="A Beam runner, e.g. SparkRunner. [default: in process]")
+@click.option("--keep-work", is_flag=True, help="Keep the intermediate files.")
+@quiet_option
+@click.argument("beam_args", nargs=-1, type=click.UNPROCESSED)
+def tokenize_command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    data: str,
+    tokenizer: str,
+    out: str,
+    workers: int,
+    runner: str,
+    keep_work: bool,
+    quiet: bool,
+    beam_args: tuple[str, ...],
+) -> None:
+    """Encode a curated dataset into Arrow token shards; every document is checked to come back.
+
+    RECIPE is a TOML file with a [tokenize] table. Options after `--` go to Beam.
+    """
+    from pipelines.runners import JobOptions, RunnerOptions, check_policy
+    from pipelines.tokenize import TokenizeConfig, tokenize
+
+    options = JobOptions(
+        RunnerOptions(runner, workers, beam_args), keep_work=keep_work, quiet=quiet
+    )
+    check_policy(options.runner)
+    config = decode(load_recipe(recipe, overrides), "tokenize", TokenizeConfig)
+    if dry_run:
+        console.print(f"recipe is valid; would tokenize {config.documents} documents; nothing run")
+        return
+    manifest, ran = tokenize(data, tokenizer, out, config, options)
+    stats = manifest.content.stats
+    click.echo(
+        f"{'tokenized' if ran else 'up to date:'} {out}: dataset {manifest.dataset_id},"
+        f" {stats['documents']:,} documents, {manifest.content.total.tokens:,} tokens,"
+        f" {stats['bytes_per_token']:.2f} bytes/token"
+    )

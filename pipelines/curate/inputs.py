@@ -1,0 +1,75 @@
+"""Hash the input files, each as one Beam element: their content names every document."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import xxhash
+
+from pipelines import files
+from pipelines.beam import beam
+from pipelines.commit import WORK
+from pipelines.progress import ProgressLog, progress_folder, show_progress
+from pipelines.recipe import CurateRecipe
+from pipelines.runners import JobOptions, run_pipeline
+from shards.errors import InputError, ReconcileError
+from shards.hashing import stable_hash
+
+_READ_BYTES = 8 << 20
+
+
+def hash_inputs(recipe: CurateRecipe, out: str, options: JobOptions) -> list[tuple[str, int, str]]:
+    """Find and hash the input files: (path, bytes, xxh3-128 hex), sorted by path.
+
+    Raises:
+        InputError: a pattern without a file, or nothing but empty files.
+    """
+    found = files.expand(recipe.input.paths)
+    total = sum(size for _, size in found)
+    if not total:
+        names = ", ".join(path for path, _ in found[:3])
+        raise InputError(f"{names}: empty (0 bytes); there is nothing to read")
+    folder = files.join(out, WORK, "inputs")
+    progress = progress_folder(out, "hash")
+
+    def build(pipeline: Any) -> None:
+        _ = (
+            pipeline
+            | "files" >> beam.Create(found, reshuffle=True)
+            | "hash" >> beam.ParDo(HashFiles(folder, progress))
+        )
+
+    with show_progress("hash", total, progress, quiet=options.quiet):
+        run_pipeline(options.runner, build, label="hash")
+    return [(path, size, _read_hash(folder, path)) for path, size in found]
+
+
+class HashFiles(beam.DoFn):
+    """(path, bytes) → a small result file with the xxh3-128 (hex) of its content."""
+
+    def __init__(self, folder: str, progress: str) -> None:
+        self._folder = folder
+        self._progress = progress
+
+    def setup(self) -> None:
+        self._log = ProgressLog(self._progress)
+
+    def process(self, element: tuple[str, int]) -> Iterator[str]:
+        path, size = element
+        digest = xxhash.xxh3_128()
+        with files.open_file(path) as file:
+            while chunk := file.read(_READ_BYTES):
+                digest.update(chunk)
+        files.write_atomic(_hash_path(self._folder, path), digest.hexdigest().encode())
+        self._log.add(size, 0)
+        yield path
+
+
+def _hash_path(folder: str, path: str) -> str:
+    return files.join(folder, stable_hash(path))
+
+
+def _read_hash(folder: str, path: str) -> str:
+    place = _hash_path(folder, path)
+    if not files.exists(place):
+        raise ReconcileError(f"{path}: was not hashed: the runner lost an element; run again")
+    return files.read_bytes(place).decode()

@@ -1,0 +1,181 @@
+"""The curate job from recipe to committed dataset: hash, scan, resolve, write, commit."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from dedup.bands import banding
+from pipelines import files
+from pipelines.beam import beam
+from pipelines.commit import WORK, check_output, commit, run_facts, uncommit
+from pipelines.curate import fragments
+from pipelines.curate.inputs import hash_inputs
+from pipelines.curate.plan import Plan, input_entries, make_plan
+from pipelines.curate.reconcile import add_counts, reconcile
+from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
+from pipelines.curate.scan import ScanContext, ScanRanges
+from pipelines.curate.stats import merge_stats
+from pipelines.curate.write import ShardResult, WriteContext, WriteShards, read_result
+from pipelines.progress import progress_folder, show_progress
+from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
+from pipelines.runners import JobOptions, run_pipeline
+from shards.console import console
+from shards.errors import ReconcileError
+from shards.hashing import stable_hash
+from shards.manifest import Content, Manifest, is_current, new_manifest, read_manifest
+
+
+def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifest, bool]:
+    """Run the curate job, or return the dataset that is already there for the same key.
+
+    Returns:
+        The manifest, and whether the job had to run.
+
+    Raises:
+        InputError: an input is missing, empty or of unknown format.
+        ReconcileError: counts that do not add up; nothing is committed.
+        DatasetError: `out` is a folder with something else in it.
+    """
+    started = time.time()
+    check_output(out)
+    plan = make_plan(hash_inputs(recipe, out, options), recipe, options.range_bytes)
+    if is_current(out, plan.stage_key):
+        _clean(out, options)
+        return read_manifest(out), False
+    bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
+    work = files.join(out, WORK, plan.scan_key)
+    scan = ScanContext(plan, recipe, bands, rows, work, progress_folder(out, "scan"))
+    infos = _scan(scan, options)
+    summary, resolved = _resolve(scan, infos, out, options)
+    results = _write(scan, infos, resolved, out, options)
+    manifest = new_manifest(
+        _content(plan, recipe, infos, results, summary),
+        stage_key=plan.stage_key,
+        run=run_facts(started, options, paths=[item.path for item in plan.inputs]),
+    )
+    commit(out, manifest)
+    _clean(out, options)
+    return manifest, True
+
+
+def _clean(out: str, options: JobOptions) -> None:
+    if not options.keep_work:
+        files.delete(files.join(out, WORK))
+
+
+def _stage(
+    label: str,
+    total: int,
+    progress: str,
+    options: JobOptions,
+    build: Callable[[Any], None],
+) -> None:
+    with show_progress(label, total, progress, quiet=options.quiet):
+        run_pipeline(options.runner, build, label=label)
+
+
+def _scan(context: ScanContext, options: JobOptions) -> list[fragments.FragmentInfo]:
+    plan = context.plan
+    if len(plan.ranges) < options.runner.workers and not options.quiet:
+        console.print(
+            f"note: {len(plan.ranges)} range(s) for {options.runner.workers} workers: gzip and"
+            " one-frame zstd cannot be split; more files or a smaller --range-mb would help"
+        )
+
+    def build(pipeline: Any) -> None:
+        _ = (
+            pipeline
+            | "ranges" >> beam.Create(list(range(len(plan.ranges))), reshuffle=True)
+            | "scan" >> beam.ParDo(ScanRanges(context))
+        )
+
+    total = sum(span.bytes for span in plan.ranges)
+    _stage("scan", total, context.progress, options, build)
+    return list(_finished_fragments(context))
+
+
+def _finished_fragments(context: ScanContext) -> Iterator[fragments.FragmentInfo]:
+    plan = context.plan
+    for index, span in enumerate(plan.ranges):
+        info = fragments.read_info(fragments.fragment_path(context.work, plan, index))
+        if info is None:
+            raise ReconcileError(
+                f"scan ended but bytes {span.start}-{span.end} of {span.path} left no fragment:"
+                " the runner lost an element; run again and only the missing ones are made"
+            )
+        yield info
+
+
+def _resolve(
+    scan: ScanContext, infos: list[fragments.FragmentInfo], out: str, options: JobOptions
+) -> tuple[ResolveSummary, str]:
+    exact = scan.recipe.dedup.exact.enabled
+    expected = sum(
+        info.banded * scan.bands + (info.readable if exact else info.banded) for info in infos
+    )
+    key = stable_hash(msgspec.to_builtins([scan.recipe.dedup, scan.recipe.filters]))
+    context = ResolveContext(
+        scan, files.join(scan.work, f"resolved-{key}"), expected, progress_folder(out, "resolve")
+    )
+    if not files.exists(summary_path(context.folder)):
+        _stage("resolve", 0, context.progress, options, lambda p: build_resolve(p, context))
+    encoded = files.read_bytes(summary_path(context.folder))
+    return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
+
+
+def _write(
+    scan: ScanContext,
+    infos: list[fragments.FragmentInfo],
+    resolved: str,
+    out: str,
+    options: JobOptions,
+) -> list[ShardResult]:
+    key = stable_hash(msgspec.to_builtins([scan.recipe.split, scan.recipe.output]))
+    results = files.join(resolved, f"written-{key}")
+    context = WriteContext(scan, resolved, out, results, progress_folder(out, "write"))
+    uncommit(out)  # from here on the folder is not the old dataset any more
+
+    def build(pipeline: Any) -> None:
+        _ = (
+            pipeline
+            | "shards" >> beam.Create(list(range(scan.plan.shards)), reshuffle=True)
+            | "write" >> beam.ParDo(WriteShards(context))
+        )
+
+    total = sum(count.bytes_read for info in infos for count in info.sources.values())
+    _stage("write", total, context.progress, options, build)
+    written = [read_result(context, shard) for shard in range(scan.plan.shards)]
+    for shard, result in enumerate(written):
+        if result is None:
+            raise ReconcileError(
+                f"write ended but shard {shard} of {scan.plan.shards} is missing or damaged:"
+                " run again and only the missing ones are made"
+            )
+    return [result for result in written if result is not None]
+
+
+def _content(
+    plan: Plan,
+    recipe: CurateRecipe,
+    infos: list[fragments.FragmentInfo],
+    results: list[ShardResult],
+    summary: ResolveSummary,
+) -> Content:
+    sources = add_counts(result.sources for result in results)
+    total = reconcile(add_counts(info.sources for info in infos), sources)
+    stats = {**merge_stats(result.stats for result in results), **msgspec.to_builtins(summary)}
+    return Content(
+        kind="documents",
+        shards={
+            "kept": [result.kept for result in results],
+            "dropped": [result.dropped for result in results],
+        },
+        total=total,
+        sources=dict(sorted(sources.items())),
+        inputs=input_entries(plan.inputs),
+        recipe=hashed_recipe(recipe),
+        definitions=definitions(),
+        stats=stats,
+    )

@@ -1,0 +1,117 @@
+"""The plan of a curate job: inputs by content, ranges, number of shards, and the stage's key.
+
+Only the ranges depend on how the job is run; everything else follows from the inputs' bytes and
+the recipe.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+
+from pipelines import files
+from pipelines.readers import Range, plan_ranges
+from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
+from shards.hashing import stable_hash
+from shards.manifest import InputEntry
+
+EXPANSION = 4
+"""Text bytes assumed per byte of a compressed or columnar input, when sizing shards."""
+
+_PLAIN = (".jsonl", ".ndjson", ".json", ".txt", ".md")
+
+
+class InputFile(msgspec.Struct, frozen=True):
+    """An input file: its path, size and place in `input.paths`, content hash (hex), copy number."""
+
+    path: str
+    bytes: int
+    order: int
+    hash: str
+    copy: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a curate job will do. `inputs` are sorted by (hash, copy): a file's index is its name.
+
+    `ranges[i]` belongs to input `range_inputs[i]`. `scan_key` names fragments (it leaves out
+    filters, split and keep policy, which only later stages read), `stage_key` the whole result.
+    """
+
+    inputs: list[InputFile]
+    ranges: list[Range]
+    range_inputs: list[int]
+    shards: int
+    scan_key: str
+    stage_key: str
+
+
+def number_copies(hashed: list[tuple[str, int, str]]) -> list[InputFile]:
+    """Order (path, bytes, hash) by hash and number files with equal content 0, 1, ….
+
+    Two files with the same bytes are interchangeable, so which of them is copy 0 cannot matter
+    (to the `earliest` keep policy it does: there copy 0 is the first in `input.paths`).
+    """
+    inputs: list[InputFile] = []
+    for order, (path, size, digest) in sorted(
+        enumerate(hashed), key=lambda item: (item[1][2], item[0])
+    ):
+        copy = inputs[-1].copy + 1 if inputs and inputs[-1].hash == digest else 0
+        inputs.append(InputFile(path, size, order, digest, copy))
+    return inputs
+
+
+def shard_count(inputs: list[InputFile], shard_bytes: int) -> int:
+    """Return the number of shards: estimated text bytes over `shard_bytes`, at least 1."""
+    estimate = sum(
+        item.bytes if item.path.endswith(_PLAIN) else EXPANSION * item.bytes for item in inputs
+    )
+    return max(1, math.ceil(estimate / shard_bytes))
+
+
+def make_plan(hashed: list[tuple[str, int, str]], recipe: CurateRecipe, range_bytes: int) -> Plan:
+    """Plan a job over hashed inputs (path, bytes, xxh3-128 hex).
+
+    Raises:
+        InputError: a file whose format is unknown or not what its name says.
+    """
+    inputs = number_copies(hashed)
+    ranges: list[Range] = []
+    owners: list[int] = []
+    for index, item in enumerate(inputs):
+        planned = plan_ranges(
+            item.path,
+            recipe.input.format,
+            item.bytes,
+            files.open_file,
+            range_bytes,
+            fields=recipe.input.fields,
+        )
+        ranges += planned
+        owners += [index] * len(planned)
+    shards = shard_count(inputs, recipe.output.shard_bytes)
+    plain = hashed_recipe(recipe)
+    order = [item.order for item in inputs] if recipe.dedup.near.keep == "earliest" else []
+    identity: dict[str, Any] = {
+        "inputs": [msgspec.to_builtins(entry) for entry in input_entries(inputs)],
+        "definitions": definitions(),
+    }
+    scanned = {
+        "input": plain["input"],
+        "signals": plain["signals"],
+        "near": {k: v for k, v in plain["dedup"]["near"].items() if k != "keep"},
+        "shards": shards,
+    }
+    return Plan(
+        inputs=inputs,
+        ranges=ranges,
+        range_inputs=owners,
+        shards=shards,
+        scan_key=stable_hash({**identity, **scanned}),
+        stage_key=stable_hash({**identity, "recipe": plain, "shards": shards, "order": order}),
+    )
+
+
+def input_entries(inputs: list[InputFile]) -> list[InputEntry]:
+    """Return the inputs as the manifest's hashed part lists them: by content, without names."""
+    return [InputEntry(hash=item.hash, bytes=item.bytes, copy=item.copy) for item in inputs]

@@ -1,0 +1,301 @@
+"""Resolve: band hashes → candidate pairs → verified edges → decisions, in numbered buckets.
+
+    emit      fragment → (bucket, packed rows of band hash, content hash, place)
+    pair      bucket   → (partition, packed candidate pairs)
+    verify    partition → packed verified edges and the nodes at their ends
+    decide    everything → one decisions file per final shard, and a summary
+
+Exact duplicates travel the same way as near ones: their band hash is the content hash and their
+bucket number lies above the others. The rows that arrive in `pair` are counted, and the count must
+equal what the scan wrote: a runner that loses an element fails the job instead of the dataset.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dedup.candidates import candidate_pairs
+from dedup.shingles import shingle_sets
+from dedup.verify import verify_pairs
+from pipelines import files
+from pipelines.beam import beam
+from pipelines.curate import fragments
+from pipelines.curate.decisions import DECISION_SCHEMA, EDGE, NODE, decide, top_clusters
+from pipelines.curate.scan import ScanContext, id_bytes, shard_of
+from pipelines.filters import apply_rules, make_rules
+from pipelines.progress import ProgressLog
+from shards.errors import ReconcileError
+from shards.text import flat
+
+BUCKETS = 64
+"""Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
+
+_ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8")])
+_PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
+
+Payload = tuple[bytes, bytes, int]
+
+
+class ResolveContext(msgspec.Struct, frozen=True):
+    """What a resolve worker needs: the scan's context, where decisions go, and expected rows."""
+
+    scan: ScanContext
+    folder: str
+    expected_rows: int
+    progress: str
+
+    def path(self, index: int) -> str:
+        """Return the fragment path of range `index`."""
+        return fragments.fragment_path(self.scan.work, self.scan.plan, index)
+
+
+class ResolveSummary(msgspec.Struct, frozen=True):
+    """Written last by the resolve stage: what was compared and found."""
+
+    rows: int
+    verified_pairs: int
+    exact_edges: int
+    near_edges: int
+    nodes: int
+    clusters: list[dict[str, Any]]
+
+
+class EmitRows(beam.DoFn):
+    """Fragment number → (bucket, packed `_ROW`s): one row per band, and one for exact content."""
+
+    def __init__(self, context: ResolveContext) -> None:
+        self._context = context
+
+    def process(self, index: int) -> Iterator[tuple[int, bytes]]:
+        table = fragments.open_fragment(self._context.path(index)).read_all()
+        table = table.select(["content_hash", "bands", "error"])
+        recipe = self._context.scan.recipe
+        halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
+        places = (np.uint64(index) << np.uint64(32)) | np.arange(len(table), dtype=np.uint64)
+        banded = np.asarray(table["bands"].is_valid())
+        # Without exact dedup, equal contents are near duplicates like any other: they are still
+        # contracted first, so that the outcome does not hang on which pairs a bucket gave.
+        same = np.asarray(table["error"].is_null()) if recipe.dedup.exact.enabled else banded
+        yield from _by_bucket(_rows(halves[same, 1], halves[same, 0], places[same]), BUCKETS)
+        if banded.any():
+            packed = table["bands"].drop_null().combine_chunks()
+            width = self._context.scan.bands
+            raw = np.frombuffer(packed.buffers()[1], dtype="<u8")
+            bands = raw[packed.offset * width : (packed.offset + len(packed)) * width]
+            repeated = np.repeat(places[banded], width)
+            rows = _rows(bands, np.repeat(halves[banded, 0], width), repeated)
+            yield from _by_bucket(rows, 0)
+
+
+def _rows(
+    hashes: npt.NDArray[np.uint64],
+    content: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.uint64],
+) -> npt.NDArray[np.void]:
+    rows = np.empty(len(hashes), dtype=_ROW)
+    rows["hash"], rows["content"], rows["place"] = hashes, content, places
+    return rows
+
+
+def _by_bucket(rows: npt.NDArray[np.void], first: int) -> Iterator[tuple[int, bytes]]:
+    bucket = (rows["hash"] % np.uint64(BUCKETS)).astype(np.int64)
+    order = np.argsort(bucket, kind="stable")
+    bounds = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
+    for number in range(BUCKETS):
+        chosen = order[bounds[number] : bounds[number + 1]]
+        if len(chosen):
+            yield first + number, rows[chosen].tobytes()
+
+
+def bucket_pairs(rows: npt.NDArray[np.void], *, exact: bool) -> npt.NDArray[np.void]:
+    """Return the candidate pairs (`_PAIR`, left < right) of one bucket's rows.
+
+    Exact groups (equal 128-bit content) become stars around their smallest place; near groups go
+    through `dedup.candidate_pairs`.
+    """
+    if exact:
+        rows = np.sort(rows, order=["hash", "content", "place"])
+        same = (np.diff(rows["hash"]) == 0) & (np.diff(rows["content"]) == 0)
+        first = np.r_[True, ~same] if len(rows) else same
+        centre = rows["place"][np.flatnonzero(first)][np.cumsum(first) - 1]
+        left, right = centre[~first], rows["place"][~first]
+    else:
+        left, right = candidate_pairs(
+            np.ascontiguousarray(rows["hash"]),
+            rows["place"].astype(np.int64),
+            np.ascontiguousarray(rows["content"]),
+        )
+    pairs = np.empty(len(left), dtype=_PAIR)
+    pairs["left"], pairs["right"], pairs["exact"] = left, right, exact
+    return pairs
+
+
+class PairRows(beam.DoFn):
+    """(bucket, payloads) → (partition of the left fragment, (packed pairs, rows seen))."""
+
+    def process(
+        self, element: tuple[int, Iterable[bytes]]
+    ) -> Iterator[tuple[int, tuple[bytes, int]]]:
+        bucket, payloads = element
+        rows = np.frombuffer(b"".join(payloads), dtype=_ROW)
+        yield bucket % BUCKETS, (b"", len(rows))
+        pairs = bucket_pairs(rows, exact=bucket >= BUCKETS)
+        partition = ((pairs["left"] >> np.uint64(32)) % np.uint64(BUCKETS)).astype(np.int64)
+        for number in np.unique(partition):
+            yield int(number), (pairs[partition == number].tobytes(), 0)
+
+
+class VerifyPairs(beam.DoFn):
+    """(partition, pairs) → packed edges at or above the threshold, their nodes, rows seen."""
+
+    def __init__(self, context: ResolveContext) -> None:
+        self._context = context
+
+    def setup(self) -> None:
+        self._log = ProgressLog(self._context.progress)
+
+    def process(
+        self, element: tuple[int, Iterable[tuple[bytes, int]]]
+    ) -> Iterator[tuple[int, Payload]]:
+        payloads = list(element[1])
+        pairs = np.unique(np.frombuffer(b"".join(part[0] for part in payloads), dtype=_PAIR))
+        near = pairs[~pairs["exact"]]
+        edges = np.empty(len(pairs), dtype=EDGE)
+        edges["left"], edges["right"] = pairs["left"], pairs["right"]
+        edges["exact"], edges["jaccard"] = pairs["exact"], 1.0
+        edges["jaccard"][~pairs["exact"]] = self._jaccard(near)
+        edges = edges[edges["exact"] | (edges["jaccard"] >= self._threshold)]
+        nodes = self._nodes(np.unique(np.r_[edges["left"], edges["right"]]))
+        self._log.add(len(near), 0)
+        yield 0, (edges.tobytes(), nodes.tobytes(), sum(part[1] for part in payloads))
+
+    @property
+    def _threshold(self) -> np.float32:
+        return np.float32(self._context.scan.recipe.dedup.near.threshold)
+
+    def _jaccard(self, pairs: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
+        """Exact Jaccard of each pair; shingles are made for the candidates only."""
+        near = self._context.scan.recipe.dedup.near
+        places = np.unique(np.r_[pairs["left"], pairs["right"]])
+        if not len(places):
+            return np.empty(0, dtype=np.float32)
+        texts = pa.chunked_array(
+            [
+                self._take(index, rows, ["text"])["text"].combine_chunks()
+                for index, rows in _split(places)
+            ]
+        )
+        data, offsets = flat(texts)
+        sets, bounds = shingle_sets(data, offsets, near.ngram, near.unit)
+        left = np.searchsorted(places, pairs["left"])
+        right = np.searchsorted(places, pairs["right"])
+        return verify_pairs(sets, bounds, left, right)
+
+    def _nodes(self, places: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
+        """Read what the decision needs about each document: id, shard, filters' verdict, rank."""
+        scan = self._context.scan
+        rules = make_rules(scan.recipe.filters)
+        policy = scan.recipe.dedup.near.keep
+        signal = policy.removeprefix("best:").removeprefix("-") if ":" in policy else "bytes"
+        signals = list(dict.fromkeys([signal, *(rule.column for rule in rules)]))
+        parts = []
+        for index, rows in _split(places):
+            table = self._take(index, rows, ["doc_id", "content_hash", "position", *signals])
+            columns = {name: table[name].to_numpy() for name in signals}
+            part = np.empty(len(rows), dtype=NODE)
+            part["place"] = (np.uint64(index) << np.uint64(32)) | rows.astype(np.uint64)
+            part["id"] = id_bytes(table["doc_id"]).view("S16").ravel()
+            part["shard"] = shard_of(id_bytes(table["content_hash"]), scan.plan.shards)
+            part["eligible"] = apply_rules(rules, columns)[0] < 0
+            part["key"], part["tie"] = 0.0, 0
+            if policy == "earliest":
+                owner = scan.plan.inputs[scan.plan.range_inputs[index]]
+                part["key"], part["tie"] = owner.order, table["position"].to_numpy()
+            else:
+                part["key"] = columns[signal] * (1.0 if policy.startswith("best:-") else -1.0)
+            parts.append(part)
+        return np.concatenate(parts) if parts else np.empty(0, dtype=NODE)
+
+    def _take(self, index: int, rows: npt.NDArray[np.int64], columns: list[str]) -> pa.Table:
+        reader = fragments.open_fragment(self._context.path(index))
+        return reader.read_all().select(columns).take(pa.array(rows))
+
+
+def _split(places: npt.NDArray[np.uint64]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Split sorted places into (fragment number, rows)."""
+    owner = (places >> np.uint64(32)).astype(np.int64)
+    rows = (places & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    for index in np.unique(owner):
+        yield int(index), rows[owner == index]
+
+
+class Decide(beam.DoFn):
+    """Everything → one decisions file per shard (all shards, some empty), then the summary."""
+
+    def __init__(self, context: ResolveContext) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[Payload]]) -> Iterator[int]:
+        payloads = list(element[1])
+        context = self._context
+        rows = sum(count for _, _, count in payloads)
+        if rows != context.expected_rows:
+            raise ReconcileError(
+                f"resolve compared {rows} hash rows but the scan wrote {context.expected_rows}:"
+                " the runner lost elements; nothing was committed"
+            )
+        edges = np.frombuffer(b"".join(part[0] for part in payloads), dtype=EDGE)
+        nodes = np.unique(np.frombuffer(b"".join(part[1] for part in payloads), dtype=NODE))
+        decisions, shard = decide(nodes, edges)
+        for number in range(context.scan.plan.shards):
+            chosen = decisions.take(pa.array(np.flatnonzero(shard == number)))
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, DECISION_SCHEMA) as writer:
+                writer.write_table(chosen)
+            files.write_atomic(decisions_path(context.folder, number), sink.getvalue())
+        exact = int(edges["exact"].sum())
+        summary = ResolveSummary(
+            rows=rows,
+            verified_pairs=len(edges),
+            exact_edges=exact,
+            near_edges=len(edges) - exact,
+            nodes=len(nodes),
+            clusters=top_clusters(decisions),
+        )
+        files.write_atomic(summary_path(context.folder), msgspec.json.encode(summary))
+        yield len(nodes)
+
+
+def decisions_path(folder: str, shard: int) -> str:
+    """Return the path of one shard's decisions."""
+    return files.join(folder, f"decisions-{shard:05d}.arrow")
+
+
+def summary_path(folder: str) -> str:
+    """Return the path of the resolve stage's summary."""
+    return files.join(folder, "summary.json")
+
+
+def build_resolve(pipeline: beam.Pipeline, context: ResolveContext) -> None:
+    """Add the resolve graph to a pipeline."""
+    verified = (
+        pipeline
+        | "fragments" >> beam.Create(list(range(len(context.scan.plan.ranges))), reshuffle=True)
+        | "emit" >> beam.ParDo(EmitRows(context))
+        | "buckets" >> beam.GroupByKey()
+        | "pair" >> beam.ParDo(PairRows())
+        | "partitions" >> beam.GroupByKey()
+        | "verify" >> beam.ParDo(VerifyPairs(context))
+    )
+    # The empty payload makes sure that there is a decision to write where there is no pair at all.
+    nothing = pipeline | "nothing" >> beam.Create([(0, (b"", b"", 0))])
+    _ = (
+        (nothing, verified)
+        | "all" >> beam.Flatten()
+        | "gather" >> beam.GroupByKey()
+        | "decide" >> beam.ParDo(Decide(context))
+    )

@@ -1,0 +1,194 @@
+"""Scan: one range of an input file → one fragment.
+
+`scan_range` is the kernel: read records, measure every document, hash its content, compute its
+band hashes, and sort rows by (final shard, content hash, doc_id). The DoFn only gives it files.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from dedup.bands import NO_BAND, band_hashes
+from dedup.exact import content_hashes
+from dedup.minhash import signatures
+from pipelines import files
+from pipelines.beam import beam
+from pipelines.curate import fragments
+from pipelines.curate.plan import Plan
+from pipelines.curate.schema import ID, fragment_schema
+from pipelines.progress import ProgressLog
+from pipelines.quality import compute_signals
+from pipelines.readers import read_range
+from pipelines.recipe import CurateRecipe
+from shards.manifest import Counts
+from shards.text import flat
+
+Bytes16 = npt.NDArray[np.uint8]
+
+
+class ScanContext(msgspec.Struct, frozen=True):
+    """What a scan worker needs: the plan, the recipe, LSH's (bands, rows), and where to write."""
+
+    plan: Plan
+    recipe: CurateRecipe
+    bands: int
+    rows: int
+    work: str
+    progress: str
+
+
+def document_ids(input_hash: str, copy: int, position: npt.NDArray[np.int64]) -> Bytes16:
+    """Return uint8[n, 16]: xxh3-128 of (input hash, copy number, position) for each record.
+
+    Stable when files are renamed or moved, and known to a range without counting what is before it.
+    """
+    prefix = bytes.fromhex(input_hash) + struct.pack("<I", copy)
+    digests = b"".join(
+        xxhash.xxh3_128_digest(prefix + struct.pack("<q", place)) for place in position.tolist()
+    )
+    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
+
+
+def shard_of(content_hash: Bytes16, shards: int) -> npt.NDArray[np.int64]:
+    """Return the final shard of each row: the hash's first 8 bytes (little-endian) mod `shards`."""
+    head = np.ascontiguousarray(content_hash[:, :8]).view("<u8").ravel()
+    return (head % np.uint64(shards)).astype(np.int64)
+
+
+def ids_array(ids: Bytes16) -> pa.Array:
+    """Wrap uint8[n, 16] as a fixed_size_binary(16) array, without a copy."""
+    flat_ids = np.ascontiguousarray(ids)
+    return pa.FixedSizeBinaryArray.from_buffers(ID, len(flat_ids), [None, pa.py_buffer(flat_ids)])
+
+
+def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table:
+    """Turn one batch of records into fragment rows (unsorted).
+
+    Unreadable records (text null) keep their row, with null signals and bands, and the hash of
+    their own doc_id in place of a content hash, so that they spread over the shards.
+    """
+    owner = context.plan.inputs[context.plan.range_inputs[index]]
+    readable = np.asarray(batch["text"].is_valid())
+    position = batch["position"].to_numpy()
+    ids = document_ids(owner.hash, owner.copy, position)
+    data, offsets = flat(batch["text"].fill_null(""))
+    content = np.where(readable[:, None], content_hashes(data, offsets), ids)
+    columns: dict[str, pa.Array] = {
+        "doc_id": ids_array(ids),
+        "input": pa.array(np.full(len(batch), context.plan.range_inputs[index]), type=pa.uint32()),
+        "position": batch["position"],
+        "id": batch["id"],
+        "url": batch["url"],
+        "source": batch["source"].fill_null(context.recipe.input.source),
+        "text": batch["text"],
+        "content_hash": ids_array(content),
+        "error": batch["error"],
+        "detail": batch["detail"],
+    }
+    for name, values in compute_signals(data, offsets, context.recipe.signals).items():
+        columns[name] = pa.array(values, mask=~readable)
+    columns["bands"] = _bands(data, offsets, readable, context)
+    schema = fragment_schema(max(context.bands, 1))
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _bands(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    readable: npt.NDArray[np.bool_],
+    context: ScanContext,
+) -> pa.Array:
+    """Return band hashes as fixed_size_binary(8·bands); null where there is nothing to compare."""
+    near = context.recipe.dedup.near
+    type_ = pa.binary(8 * max(context.bands, 1))
+    if not near.enabled:
+        return pa.nulls(len(readable), type_)
+    hashes = band_hashes(signatures(data, offsets, near), context.bands, context.rows)
+    present = readable & (hashes[:, 0] != NO_BAND)
+    raw = pa.py_buffer(np.ascontiguousarray(hashes.astype("<u8")))
+    validity = pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    return pa.FixedSizeBinaryArray.from_buffers(type_, len(present), [validity, raw])
+
+
+def scan_range(index: int, context: ScanContext) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Read and measure range `index`; return its rows, sorted by shard, and their shards."""
+    span = context.plan.ranges[index]
+    parts = [
+        measure(batch, index, context)
+        for batch in read_range(
+            span,
+            files.open_file,
+            context.recipe.input.fields,
+            max_record_bytes=context.recipe.input.max_record_bytes,
+        )
+    ]
+    table = (
+        pa.concat_tables(parts) if parts else fragment_schema(max(context.bands, 1)).empty_table()
+    )
+    content = id_bytes(table["content_hash"])
+    ids = id_bytes(table["doc_id"])
+    shard = shard_of(content, context.plan.shards)
+    order = np.lexsort((sort_key(ids), sort_key(content), shard))
+    return table.take(pa.array(order)), shard[order]
+
+
+def id_bytes(column: pa.ChunkedArray) -> Bytes16:
+    """Return a fixed_size_binary(16) column without nulls as uint8[n, 16]."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype=np.uint8).reshape(-1, 16)[
+            chunk.offset : chunk.offset + len(chunk)
+        ]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 16), dtype=np.uint8)
+
+
+def sort_key(ids: Bytes16) -> npt.NDArray[np.bytes_]:
+    """View uint8[n, 16] as n byte strings that numpy sorts in byte order."""
+    return np.ascontiguousarray(ids).view("S16").ravel()
+
+
+def count_sources(table: pa.Table) -> dict[str, Counts]:
+    """Count what was read, per source: documents (bad records too) and bytes of readable text."""
+    sizes = table["bytes"].fill_null(0)
+    grouped = pa.table({"source": table["source"], "bytes": sizes}).group_by("source")
+    totals = grouped.aggregate([("bytes", "count"), ("bytes", "sum")])
+    return {
+        row["source"]: Counts(read=row["bytes_count"], bytes_read=row["bytes_sum"])
+        for row in totals.to_pylist()
+    }
+
+
+class ScanRanges(beam.DoFn):
+    """Write the fragment of each range number, unless it stands already; emits the number."""
+
+    def __init__(self, context: ScanContext) -> None:
+        self._context = context
+
+    def setup(self) -> None:
+        self._log = ProgressLog(self._context.progress)
+
+    def process(self, index: int) -> Iterator[int]:
+        context = self._context
+        path = fragments.fragment_path(context.work, context.plan, index)
+        info = fragments.read_info(path)
+        if info is None:
+            table, shard = scan_range(index, context)
+            data = fragments.fragment_bytes(table, shard, context.plan.shards)
+            info = fragments.FragmentInfo(
+                hash=xxhash.xxh3_128_hexdigest(data),
+                bytes=len(data),
+                rows=len(table),
+                readable=table["error"].null_count,
+                banded=len(table) - table["bands"].null_count,
+                sources=count_sources(table),
+            )
+            fragments.write_fragment(path, data, info)
+        self._log.add(context.plan.ranges[index].bytes, info.rows)
+        yield index

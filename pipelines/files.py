@@ -1,0 +1,112 @@
+"""Every path of a pipeline goes through Beam FileSystems: local, gs://, s3://, hdfs://.
+
+Writes are atomic: a temporary name, then a rename. A bundle that Beam runs twice writes the same
+bytes to the same place twice, which changes nothing.
+"""
+
+import contextlib
+import uuid
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from pipelines.beam import beam
+from shards.errors import InputError
+
+_PARTIAL = ".partial-"
+
+
+def is_local(path: str) -> bool:
+    """Tell whether `path` is on the local file system (no scheme)."""
+    return "://" not in path
+
+
+def join(folder: str, *parts: str) -> str:
+    """Join path parts by the rules of the file system that `folder` is on."""
+    return cast(str, beam.io.filesystems.FileSystems.join(folder, *parts))
+
+
+def open_file(path: str) -> BinaryIO:
+    """Open a file for seekable binary reading, without decompression.
+
+    Raises:
+        InputError: the file cannot be opened.
+    """
+    if is_local(path):
+        try:
+            return Path(path).open("rb")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be opened: {error.strerror}") from None
+    systems = beam.io.filesystems.FileSystems
+    uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
+    try:
+        return cast(BinaryIO, systems.open(path, compression_type=uncompressed))
+    except Exception as error:  # each file system raises its own kind
+        raise InputError(f"{path}: cannot be opened: {error}") from None
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Tell whether a file exists."""
+    return bool(beam.io.filesystems.FileSystems.exists(path))
+
+
+def make_folder(path: str) -> None:
+    """Create a folder and its parents; fine if it is there."""
+    with contextlib.suppress(OSError, FileExistsError):
+        beam.io.filesystems.FileSystems.mkdirs(path)
+
+
+def write_atomic(path: str, data: bytes | memoryview) -> None:
+    """Write a file so that it appears whole or not at all."""
+    systems = beam.io.filesystems.FileSystems
+    folder, _ = systems.split(path)
+    make_folder(folder)
+    partial = f"{path}{_PARTIAL}{uuid.uuid4().hex[:8]}"
+    uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
+    try:
+        with systems.create(partial, compression_type=uncompressed) as file:
+            file.write(data)
+        if is_local(path):
+            Path(partial).replace(path)
+        else:
+            systems.rename([partial], [path])
+    except BaseException:
+        with contextlib.suppress(Exception):
+            systems.delete([partial])
+        raise
+
+
+def delete(path: str) -> None:
+    """Delete a file or a folder with all that is in it; fine if it is not there."""
+    systems = beam.io.filesystems.FileSystems
+    if systems.exists(path):
+        systems.delete([path])
+
+
+def expand(patterns: list[str]) -> list[tuple[str, int]]:
+    """Expand paths and globs to (path, bytes) of files, each once, in the order of the patterns.
+
+    Raises:
+        InputError: a pattern that matches no file.
+    """
+    systems = beam.io.filesystems.FileSystems
+    found: dict[str, int] = {}
+    for pattern in patterns:
+        if is_local(pattern) and Path(pattern).is_dir():
+            raise InputError(
+                f"{pattern}: is a folder; name the files in it, e.g. {pattern.rstrip('/')}/*.jsonl"
+            )
+        (match,) = systems.match([pattern])
+        files = [(item.path, int(item.size_in_bytes)) for item in match.metadata_list]
+        files = [file for file in files if not (is_local(file[0]) and Path(file[0]).is_dir())]
+        if not files:
+            raise InputError(
+                f"{pattern}: no such file (input.paths; relative to the folder you are in)"
+            )
+        found.update(sorted(files))
+    return list(found.items())

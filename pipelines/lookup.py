@@ -1,0 +1,107 @@
+"""Look documents up in a documents dataset by doc_id, its first digits, or the record's own id."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.curate.schema import DECISION, EVIDENCE, PROVENANCE
+from shards.errors import CorruptError, DatasetError
+from shards.manifest import read_manifest
+
+_IDS = ("doc_id", "content_hash", "cluster", "matched")
+_OWN = {field.name for field in [*PROVENANCE, *DECISION, *EVIDENCE]}
+
+
+class Lookup:
+    """Finds documents by scanning the id columns of a dataset's shards (16 bytes a document)."""
+
+    def __init__(self, folder: str) -> None:
+        """Open a documents dataset.
+
+        Raises:
+            DatasetError: not a dataset, or a tokens dataset.
+        """
+        self._folder = Path(folder)
+        self.manifest = read_manifest(folder)
+        if self.manifest.content.kind != "documents":
+            raise DatasetError(
+                f"{folder}: is a {self.manifest.content.kind} dataset; its documents are in its"
+                f" parent dataset {', '.join(self.manifest.content.parents)}"
+            )
+        self._paths = [
+            self._folder / entry.path
+            for role in ("kept", "dropped")
+            for entry in self.manifest.content.shards[role]
+        ]
+        schema = pq.read_schema(self._paths[0])
+        self.signals = [name for name in schema.names if name not in _OWN]
+
+    def find(self, asked: str) -> dict[str, Any]:
+        """Return one document by doc_id (hex, a unique beginning is enough) or record id.
+
+        Raises:
+            DatasetError: none such, or more than one.
+        """
+        digits = asked.lower()
+        is_hex = 0 < len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits)
+        found: list[tuple[Path, int, str]] = []
+        for path in self._paths:
+            table = self._read(path, ["doc_id", "id"])
+            own = pc.fill_null(pc.equal(table["id"], asked), fill_value=False)
+            rows = set(pc.indices_nonzero(own).to_pylist())
+            ids = [value.hex() for value in table["doc_id"].to_pylist()]
+            if is_hex:
+                rows |= {row for row, value in enumerate(ids) if value.startswith(digits)}
+            found += [(path, row, ids[row]) for row in sorted(rows)]
+        if not found:
+            raise DatasetError(
+                f"{self._folder}: no document {asked!r}: give 32 hex digits of a doc_id (or its"
+                " first ones) or a record's own id"
+            )
+        if len(found) > 1:
+            some = ", ".join(value for _, _, value in found[:5])
+            raise DatasetError(
+                f"{self._folder}: {len(found)} documents match {asked!r}: {some}"
+                f"{', …' if len(found) > 5 else ''}; give more digits of one"
+            )
+        path, row, _ = found[0]
+        return self._row(path, row)
+
+    def by_doc_id(self, doc_id: str) -> dict[str, Any]:
+        """Return one document by its full doc_id (hex).
+
+        Raises:
+            DatasetError: none such.
+        """
+        wanted = pa.scalar(bytes.fromhex(doc_id), type=pa.binary(16))
+        for path in self._paths:
+            rows = pc.indices_nonzero(pc.equal(self._read(path, ["doc_id"])["doc_id"], wanted))
+            if len(rows):
+                return self._row(path, rows[0].as_py())
+        raise DatasetError(f"{self._folder}: no document {doc_id}")
+
+    def position_unit(self, found: dict[str, Any]) -> str:
+        """Say what a document's position counts: `row` in Parquet, `byte` elsewhere."""
+        return "row" if str(found["path"]).endswith(".parquet") else "byte"
+
+    def _row(self, path: Path, row: int) -> dict[str, Any]:
+        """Read one row as plain data, ids as hex, with the input file's name."""
+        (record,) = self._read(path, None).slice(row, 1).to_pylist()
+        for name in _IDS:
+            if record.get(name) is not None:
+                record[name] = record[name].hex()
+        names = self.manifest.run.get("paths", [])
+        known = record["input"] < len(names)
+        record["path"] = names[record["input"]] if known else f"input {record['input']}"
+        return dict(record)
+
+    def _read(self, path: Path, columns: list[str] | None) -> pa.Table:
+        try:
+            return pq.read_table(path, columns=columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CorruptError(
+                f"{path}: cannot be read ({error}); see `assay verify {self._folder}`"
+            ) from None

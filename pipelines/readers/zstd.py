@@ -1,0 +1,231 @@
+"""Zstandard at the level of frames and blocks (RFC 8878, section 3.1).
+
+Walking the headers, without decoding, finds where frames begin and what they hold: a file of many
+frames can be read by many workers. Decoding block by block bounds memory (a block holds at most
+128 KiB), finds a clipped file exactly, and loses nothing that stands before a damaged block.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import zstandard
+
+from pipelines.readers.formats import ZSTD_MAGIC, is_zstd_magic
+from pipelines.readers.streams import Gap, Piece
+from shards.errors import InputError
+
+MAX_WINDOW_BYTES = 128 << 20
+"""Largest window that is decoded, as in the zstd command (`--long=27`): a worker's memory."""
+
+_MAX_BLOCK_BYTES = 128 << 10
+
+
+class Frame(NamedTuple):
+    """One data frame: where it (or a skippable frame before it) begins in the file, and the bytes
+    of its content if its header states them.
+    """
+
+    offset: int
+    content_bytes: int | None
+
+
+class _Header(NamedTuple):
+    raw: bytes
+    window_bytes: int
+    content_bytes: int | None
+    has_checksum: bool
+    has_dictionary: bool
+
+
+class _DamageError(Exception):
+    """The bytes at this place are no valid frame."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.gap = Gap(reason, detail, None)
+
+
+def walk_frames(path: str, file: BinaryIO, size: int) -> list[Frame]:
+    """Find the data frames of a zstd file by its frame and block headers only.
+
+    Where the file is clipped or its structure is broken the list ends with the frame in which
+    that happens; `zstd_pieces` reports it.
+
+    Raises:
+        InputError: a frame needs a dictionary, or a window above `MAX_WINDOW_BYTES`.
+    """
+    frames: list[Frame] = []
+    file.seek(0)
+    try:
+        while True:
+            offset = file.tell()
+            header = _read_header(file)
+            if header is None:
+                return frames
+            _refuse(path, offset, header)
+            frames.append(Frame(offset, header.content_bytes))
+            last = False
+            while not last:
+                last, payload, _ = _read_block_header(file)
+                if file.seek(payload, 1) > size:
+                    return frames
+            file.seek(4 * header.has_checksum, 1)
+    except _DamageError:
+        return frames
+
+
+def zstd_pieces(file: BinaryIO, offset: int, position: int) -> Iterator[Piece]:
+    """Yield the content of a zstd file from the frame at byte `offset` on.
+
+    Args:
+        file: the file.
+        offset: where a frame begins, in bytes of the file.
+        position: where its content begins, in decompressed bytes.
+
+    Gaps: `corrupt_zstd` where a block does not decode or a checksum differs (the stream goes on
+    at the next frame if the damaged one states its content size) or where no frame begins, and
+    `truncated_zstd` where the file ends inside a frame.
+    """
+    file.seek(offset)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    frames = 0
+    while True:
+        try:
+            header = _read_header(file, allow_end=frames > 0)
+        except _DamageError as damage:
+            yield damage.gap
+            return
+        if header is None:
+            return
+        frames += 1
+        decoder = decompressor.decompressobj()
+        content = _frame_pieces(file, decoder, header)
+        begin = position
+        known = header.content_bytes
+        for piece in content:
+            if isinstance(piece, Gap):
+                resume = None if known is None or piece.resume is None else begin + known
+                yield Gap(piece.reason, piece.detail, resume)
+                if resume is None:
+                    return
+                position = resume
+            else:
+                position += len(piece)
+                yield piece
+
+
+def _frame_pieces(
+    file: BinaryIO, decoder: "zstandard.ZstdDecompressionObj", header: _Header
+) -> Iterator[Piece]:
+    """Decode one frame whose header was read; after a damaged block, skip to the frame's end.
+
+    A Gap's `resume` is None where the frame's end could not be found, 0 otherwise.
+    """
+    at = file.tell()
+    parts = itertools.chain([header.raw], _parts(file, has_checksum=header.has_checksum))
+    try:
+        for compressed in parts:
+            try:
+                content = decoder.decompress(compressed)
+            except zstandard.ZstdError as error:
+                message = str(error).removeprefix("zstd decompressor error: ")
+                yield Gap("corrupt_zstd", f"{message}, in the block at byte {at}", 0)
+                break
+            at = file.tell()
+            if content:
+                yield content
+        for _ in parts:  # to the frame's end
+            pass
+    except _DamageError as damage:
+        yield damage.gap
+
+
+def _parts(file: BinaryIO, *, has_checksum: bool) -> Iterator[bytes]:
+    """Yield what follows a frame header: each block, then the checksum.
+
+    One by one, so that a decoder that fails gave everything before already.
+    """
+    last = False
+    while not last:
+        last, payload, raw = _read_block_header(file)
+        yield raw + _read_exactly(file, payload)
+    if has_checksum:
+        yield _read_exactly(file, 4)
+
+
+def _read_exactly(file: BinaryIO, count: int) -> bytes:
+    at = file.tell()
+    data = file.read(count)
+    if len(data) < count:
+        raise _DamageError(
+            "truncated_zstd", f"the file ends inside a frame, at byte {at + len(data)}"
+        )
+    return data
+
+
+def _read_header(file: BinaryIO, *, allow_end: bool = True) -> _Header | None:
+    """Read a frame header, past skippable frames; None at the end of the file."""
+    while True:
+        at = file.tell()
+        magic = file.read(4)
+        if not magic and allow_end:
+            return None
+        if len(magic) < 4:
+            raise _DamageError(
+                "truncated_zstd", f"the file ends inside a frame, at byte {at + len(magic)}"
+            )
+        if magic == ZSTD_MAGIC:
+            break
+        if not is_zstd_magic(magic):
+            raise _DamageError("corrupt_zstd", f"no frame begins at byte {at}, but {magic!r}")
+        length = int.from_bytes(_read_exactly(file, 4), "little")
+        file.seek(length, 1)
+        allow_end = True
+    descriptor = _read_exactly(file, 1)
+    bits = descriptor[0]
+    single_segment = bool(bits & 0x20)
+    if bits & 0x08:
+        raise _DamageError("corrupt_zstd", f"reserved bit set in the frame header at byte {at}")
+    window = b"" if single_segment else _read_exactly(file, 1)
+    dictionary = _read_exactly(file, (0, 1, 2, 4)[bits & 3])
+    size = _read_exactly(file, (1 if single_segment else 0, 2, 4, 8)[bits >> 6])
+    content_bytes = int.from_bytes(size, "little") + (256 if len(size) == 2 else 0)
+    if window:
+        base = 1 << (10 + (window[0] >> 3))
+        window_bytes = base + (base >> 3) * (window[0] & 7)
+    else:
+        window_bytes = content_bytes
+    return _Header(
+        raw=magic + descriptor + window + dictionary + size,
+        window_bytes=window_bytes,
+        content_bytes=content_bytes if size else None,
+        has_checksum=bool(bits & 0x04),
+        has_dictionary=any(dictionary),
+    )
+
+
+def _read_block_header(file: BinaryIO) -> tuple[bool, int, bytes]:
+    """Return whether the block is the frame's last, its payload's bytes, and the raw header."""
+    at = file.tell()
+    raw = _read_exactly(file, 3)
+    bits = int.from_bytes(raw, "little")
+    last, kind, size = bool(bits & 1), (bits >> 1) & 3, bits >> 3
+    if kind == 3 or size > _MAX_BLOCK_BYTES:
+        raise _DamageError("corrupt_zstd", f"no valid block begins at byte {at}")
+    return last, 1 if kind == 1 else size, raw
+
+
+def _refuse(path: str, offset: int, header: _Header) -> None:
+    """Raise for frames that are intact but cannot be decoded here."""
+    if header.has_dictionary:
+        raise InputError(
+            f"{path}: the zstd frame at byte {offset} was compressed with a dictionary;"
+            " decompress the file with it first"
+        )
+    if header.window_bytes > MAX_WINDOW_BYTES:
+        raise InputError(
+            f"{path}: the zstd frame at byte {offset} needs a window of"
+            f" {header.window_bytes >> 20} MiB to decompress, above {MAX_WINDOW_BYTES >> 20} MiB;"
+            " compress the file again with --long=27 or less"
+        )

@@ -1,0 +1,321 @@
+"""A tokens dataset on disk, and views of it: the documents that a selection keeps.
+
+Shards are mapped, not read. Each MiB block is hashed once, when it is first touched, and compared
+with the manifest: later touches cost one look at a byte map. (With one flipped bit, other readers
+of this kind of file return wrong tokens without an error.)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from shards.errors import CorruptError, DatasetError
+from shards.gather import gather
+from shards.hashing import BLOCK_BYTES, xxh128
+from shards.manifest import Manifest, ShardEntry, read_manifest
+from shards.select import select
+from shards.tokens import TokenMetadata, TokenShard, open_token_shard, token_dtype
+
+Int64 = npt.NDArray[np.int64]
+
+
+class TokenDocument(NamedTuple):
+    """One document of a view; `tokens` (uint16 or uint32, EOS last) is a view of the mapped file.
+
+    `bytes` counts the raw UTF-8 bytes of its text, the denominator of bits per byte.
+    """
+
+    doc_id: bytes
+    tokens: npt.NDArray[np.unsignedinteger[Any]]
+    bytes: int
+
+
+class Span(NamedTuple):
+    """`length` tokens of one document, from its token `start`."""
+
+    doc_id: bytes
+    start: int
+    length: int
+
+
+class TokenDataset:
+    """A tokens dataset; open it with `TokenDataset.open(folder)`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, metadata: TokenMetadata) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.metadata = metadata
+        self.entries: list[ShardEntry] = manifest.content.shards.get("tokens", [])
+        blocks = [len(entry.blocks) for entry in self.entries]
+        self._shards: dict[int, TokenShard] = {}
+        self._addresses = np.zeros(len(blocks), np.uint64)
+        self._stream_at = np.zeros(len(blocks), np.int64)
+        self._first_block = np.cumsum([0, *blocks])[:-1].astype(np.int64)
+        self._verified = np.zeros(sum(blocks), np.uint8)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "TokenDataset":
+        """Read the manifest and check that all shards are there with the right sizes.
+
+        Raises:
+            DatasetError: not a finished tokens dataset, or a shard is missing.
+            CorruptError: a shard has another size than the manifest says.
+        """
+        root = Path(folder)
+        manifest = read_manifest(root)
+        if manifest.content.kind != "tokens":
+            raise DatasetError(
+                f"{root}: holds {manifest.content.kind}, not tokens; run assay tokenize on it first"
+            )
+        dataset = cls(root, manifest, _tokenizer(root, manifest))
+        for entry in dataset.entries:
+            path = root / entry.path
+            if not path.is_file():
+                raise DatasetError(f"{path}: shard is missing")
+            size = path.stat().st_size
+            if size != entry.bytes:
+                raise CorruptError(f"{path}: {size} bytes, expected {entry.bytes}")
+        return dataset
+
+    @property
+    def dataset_id(self) -> str:
+        """The id of the dataset: a hash of its content."""
+        return self.manifest.dataset_id
+
+    @property
+    def sources(self) -> list[str]:
+        """Source names, sorted: the column `source_id` indexes this list."""
+        return sorted(self.manifest.content.sources)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids; all ids are below it."""
+        return self.metadata.vocab_size
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends every document."""
+        return self.metadata.eos_id
+
+    def shard(self, index: int) -> TokenShard:
+        """Return shard `index`, mapped and with all its columns verified but the token stream.
+
+        Raises:
+            CorruptError: a block does not match its hash, or the shard does not fit the manifest.
+        """
+        if index not in self._shards:
+            entry = self.entries[index]
+            shard = open_token_shard(
+                self.folder / entry.path, lambda start, end: self._touch(index, start, end)
+            )
+            self._check_shard(entry, shard)
+            self._addresses[index] = shard.address
+            self._stream_at[index] = shard.tokens_at
+            self._shards[index] = shard
+        return self._shards[index]
+
+    def tokens(self, index: int, start: int, length: int) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return `length` tokens of shard `index` from `start`: a verified view, not a copy."""
+        shard = self.shard(index)
+        size = shard.tokens.itemsize
+        self._touch(
+            index, shard.tokens_at + start * size, shard.tokens_at + (start + length) * size
+        )
+        return shard.tokens[start : start + length]
+
+    def select(self, expression: str = "True") -> "TokenView":
+        """Return the view of the documents for which `expression` holds.
+
+        Raises:
+            RecipeError: the expression cannot be evaluated on this dataset's columns.
+            CorruptError: a shard's columns do not match their hashes.
+        """
+        parts: list[Int64] = [np.zeros((0, 5), np.int64)]
+        documents = size = 0
+        for index in range(len(self.entries)):
+            shard = self.shard(index)
+            chosen = select(shard.batch, expression)
+            documents += int(np.count_nonzero(chosen))
+            size += int(np.asarray(shard.batch.column("bytes"))[chosen].sum())
+            parts.append(_segments(index, chosen, shard.offsets))
+        return TokenView(self, expression, np.concatenate(parts), documents, size)
+
+    def _touch(self, index: int, start: int, end: int) -> None:
+        """Check the blocks that hold bytes [start, end) of a shard's file, each block once."""
+        base, entry = int(self._first_block[index]), self.entries[index]
+        low, high = start // BLOCK_BYTES, -(-end // BLOCK_BYTES)
+        if start >= end or self._verified[base + low : base + high].all():
+            return
+        # Through read(), not through the mapping: a failing disk gives an OSError here, there a
+        # SIGBUS that ends the process. Both see the same pages.
+        with (self.folder / entry.path).open("rb") as file:
+            for block in range(low, high):
+                if self._verified[base + block]:
+                    continue
+                file.seek(block * BLOCK_BYTES)
+                found = xxh128(file.read(BLOCK_BYTES)).hex()
+                if found != entry.blocks[block]:
+                    raise CorruptError(
+                        f"{self.folder / entry.path}: block {block} (bytes from"
+                        f" {block * BLOCK_BYTES}): expected xxh3-128 {entry.blocks[block]}, found"
+                        f" {found}; make the dataset again or restore this file"
+                    )
+                self._verified[base + block] = 1
+
+    def _check_shard(self, entry: ShardEntry, shard: TokenShard) -> None:
+        found = (shard.batch.num_rows, len(shard.tokens), shard.metadata)
+        expected = (entry.documents, entry.tokens, self.metadata)
+        if found != expected:
+            raise CorruptError(
+                f"{shard.path}: (documents, tokens, tokenizer) {found}, but the manifest says"
+                f" {expected}"
+            )
+
+
+class TokenView:
+    """The token stream of the documents that a selection keeps, in dataset order.
+
+    Attributes:
+        dataset, expression: what was selected from, and how.
+        documents: number of documents.
+        tokens: number of tokens, EOS included.
+        bytes: raw UTF-8 bytes of the documents' texts.
+        selection_hash: 32 hex digits that identify the selected ranges: two expressions that keep
+            the same documents have the same hash.
+    """
+
+    def __init__(
+        self, dataset: TokenDataset, expression: str, segments: Int64, documents: int, size: int
+    ) -> None:
+        """Take `segments: int64[G, 5]`: shard, first row, rows, first token, tokens."""
+        self.dataset = dataset
+        self.expression = expression
+        self.documents = documents
+        self.bytes = size
+        self._shard, self._row, self._rows, self._start, lengths = np.ascontiguousarray(segments.T)
+        self._cumulative = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        self.tokens = int(self._cumulative[-1])
+        self.selection_hash = xxh128(np.ascontiguousarray(segments, "<i8").tobytes()).hex()
+        self._itemsize = token_dtype(dataset.vocab_size).itemsize
+
+    def gather(self, start: int, length: int, out: Int64) -> Int64:
+        """Copy tokens [start, start + length) of the stream into `out: int64[>= length]`.
+
+        Returns:
+            `out[:length]`.
+
+        Raises:
+            IndexError: the range leaves the stream.
+            CorruptError: a touched block does not match its hash.
+        """
+        self.gather_rows(np.array([start]), np.array([length]), out[np.newaxis, :])
+        return out[:length]
+
+    def gather_rows(self, starts: Int64, lengths: Int64, out: Int64) -> None:
+        """Copy B ranges of the stream into the rows of `out: int64[B, >= max(lengths)]`.
+
+        Raises:
+            IndexError: a range leaves the stream or does not fit into `out`.
+            CorruptError: a touched block does not match its hash.
+        """
+        outside = (starts < 0) | (lengths < 0) | (starts + lengths > self.tokens)
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise IndexError(
+                f"tokens [{starts[row]}, {starts[row] + lengths[row]}) are not all in a view of"
+                f" {self.tokens} tokens"
+            )
+        if len(lengths) > len(out) or (len(lengths) and lengths.max() > out.shape[1]):
+            raise IndexError(f"{len(lengths)} rows do not fit into an array of shape {out.shape}")
+        dataset, row = self.dataset, 0
+        while True:
+            row = gather(
+                dataset._addresses,
+                self._itemsize,
+                dataset._stream_at,
+                dataset._first_block,
+                dataset._verified,
+                self._shard,
+                self._start,
+                self._cumulative,
+                starts,
+                lengths,
+                row,
+                out,
+            )
+            if row < 0:
+                return
+            for shard, _, first, count in self._ranges(int(starts[row]), int(lengths[row])):
+                dataset.tokens(shard, first, count)  # verifies the blocks
+
+    def __iter__(self) -> Iterator[TokenDocument]:
+        """Yield the documents in order, their tokens verified.
+
+        Raises:
+            CorruptError: a touched block does not match its hash.
+        """
+        for index, first, rows in zip(self._shard, self._row, self._rows, strict=True):
+            shard = self.dataset.shard(int(index))
+            ids, sizes = shard.batch.column("doc_id"), np.asarray(shard.batch.column("bytes"))
+            for row in range(int(first), int(first + rows)):
+                start, end = int(shard.offsets[row]), int(shard.offsets[row + 1])
+                tokens = self.dataset.tokens(int(index), start, end - start)
+                yield TokenDocument(ids[row].as_py(), tokens, int(sizes[row]))
+
+    def locate(self, start: int, length: int) -> list[Span]:
+        """Return which documents the tokens [start, start + length) of the stream come from."""
+        spans: list[Span] = []
+        for index, _, first, count in self._ranges(start, length):
+            shard = self.dataset.shard(index)
+            position = first
+            while position < first + count:
+                row = int(np.searchsorted(shard.offsets, position, side="right")) - 1
+                end = min(int(shard.offsets[row + 1]), first + count)
+                doc_id = shard.batch.column("doc_id")[row].as_py()
+                spans.append(Span(doc_id, position - int(shard.offsets[row]), end - position))
+                position = end
+        return spans
+
+    def _ranges(self, start: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+        """Cut a range of the stream at segment borders: (shard, segment, first token, count)."""
+        segment = int(np.searchsorted(self._cumulative, start, side="right")) - 1
+        end = start + length
+        while start < end:
+            stop = min(end, int(self._cumulative[segment + 1]))
+            if stop > start:
+                offset = start - int(self._cumulative[segment])
+                first = int(self._start[segment]) + offset
+                yield int(self._shard[segment]), segment, first, stop - start
+            start, segment = max(start, stop), segment + 1
+
+
+def _segments(index: int, chosen: npt.NDArray[np.bool_], offsets: Int64) -> Int64:
+    """Merge runs of chosen rows: int64[G, 5] of shard, first row, rows, first token, tokens."""
+    edges = np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8))
+    first, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    start = offsets[first]
+    return np.stack(
+        [np.full(len(first), index), first, end - first, start, offsets[end] - start], axis=1
+    ).astype(np.int64)
+
+
+def _tokenizer(root: Path, manifest: Manifest) -> TokenMetadata:
+    """Read the tokenizer's facts out of the manifest (`sha256`, `vocab_size`, `eos_id`)."""
+    facts = manifest.content.tokenizer or {}
+    try:
+        return msgspec.convert(
+            {
+                "tokenizer_sha256": facts.get("sha256"),
+                "vocab_size": facts.get("vocab_size"),
+                "eos_id": facts.get("eos_id"),
+            },
+            TokenMetadata,
+        )
+    except msgspec.ValidationError as error:
+        raise DatasetError(
+            f"{root}: the manifest's tokenizer must state sha256, vocab_size and eos_id: {error}"
+        ) from None

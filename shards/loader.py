@@ -1,0 +1,172 @@
+"""The streaming loader: global batches of samples whose order does not depend on world size.
+
+Sample k of T tokens is `stream[kT : kT + T + 1]` of a view: T inputs, and T targets one place on.
+The last sample of the stream is short and kept. The global sample index g gives epoch e = g // N
+and place g % N; a permutation keyed by (seed, e) gives k. Rank r of W takes the g that are r modulo
+W inside each global batch. So the state of a run is one number, and going on costs nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.dataset import Span, TokenView
+from shards.errors import RecipeError, TrainingError
+from shards.order import ORDER_VERSION, sample_order
+
+IGNORE = -1
+"""Target value of a place that has no next token (the padding of the tail sample)."""
+
+
+class Batch(NamedTuple):
+    """The samples of one rank in one global batch.
+
+    indices: int64[b], the global sample indices g.
+    tokens: int64[b, T + 1]; beyond a row's length it is filled with EOS.
+    lengths: int64[b], tokens that are real, T + 1 in all rows but the tail sample's.
+    """
+
+    indices: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @property
+    def inputs(self) -> npt.NDArray[np.int64]:
+        """int64[b, T], a view of `tokens`."""
+        return self.tokens[:, :-1]
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """int64[b, T]: the next token of each input, `IGNORE` where there is none."""
+        T = self.tokens.shape[1] - 1
+        targets = self.tokens[:, 1:]
+        if (self.lengths > T).all():
+            return targets
+        return np.where(np.arange(1, T + 1) < self.lengths[:, np.newaxis], targets, IGNORE)
+
+
+class Loader:
+    """An endless stream of batches from a view, reshuffled every epoch."""
+
+    def __init__(
+        self,
+        view: TokenView,
+        *,
+        sequence_length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Start at the first sample of epoch 0.
+
+        Args:
+            view: what to read.
+            sequence_length: T, targets a sample.
+            batch_size: samples of one global batch, over all ranks.
+            seed: 0 ≤ seed < 2^63, of the order.
+            rank, world_size: this process among those that share each global batch.
+
+        Raises:
+            RecipeError: a size that cannot be, or a batch that the ranks cannot share equally.
+            TrainingError: the view has no token to predict.
+        """
+        if sequence_length < 1 or batch_size < 1 or not 0 <= seed < 1 << 63:
+            raise RecipeError(
+                "loader: sequence_length and batch_size must be at least 1 and seed in [0, 2^63),"
+                f" got {sequence_length}, {batch_size} and {seed}"
+            )
+        if not 0 <= rank < world_size:
+            raise RecipeError(f"loader: rank {rank} is not in [0, world_size {world_size})")
+        if batch_size % world_size:
+            raise RecipeError(
+                f"loader: batch_size {batch_size} (samples over all ranks) is not divisible by"
+                f" world_size {world_size}"
+            )
+        if view.tokens < 2:
+            raise TrainingError(
+                f"no data: selection {view.expression!r} keeps {view.documents} documents and"
+                f" {view.tokens} tokens of {view.dataset.folder}"
+            )
+        self.view = view
+        self.sequence_length = sequence_length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.samples_per_epoch = -(-(view.tokens - 1) // sequence_length)
+        self._share = np.arange(rank, batch_size, world_size, dtype=np.int64)
+        self._g = 0
+
+    @property
+    def rows(self) -> int:
+        """Samples that this rank takes of each global batch."""
+        return len(self._share)
+
+    @property
+    def epoch(self) -> float:
+        """How often the view has been read so far, as a fraction."""
+        return self._g / self.samples_per_epoch
+
+    def next(self, out: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Return this rank's samples of the next global batch.
+
+        Args:
+            out: int64[b, T + 1] to fill and return as `tokens`; a new array if not given.
+
+        Raises:
+            CorruptError: a touched block does not match its hash.
+        """
+        indices = self._g + self._share
+        starts, lengths = self._ranges(indices)
+        T = self.sequence_length
+        tokens = np.empty((len(indices), T + 1), np.int64) if out is None else out
+        self.view.gather_rows(starts, lengths, tokens)
+        for row in np.flatnonzero(lengths <= T):
+            tokens[row, lengths[row] :] = self.view.dataset.eos_id
+        self._g += self.batch_size
+        return Batch(indices, tokens, lengths)
+
+    def locate(self, g: int) -> list[Span]:
+        """Return the documents that the global sample index g reads, in order."""
+        starts, lengths = self._ranges(np.array([g], np.int64))
+        return self.view.locate(int(starts[0]), int(lengths[0]))
+
+    def state(self) -> dict[str, Any]:
+        """Return plain data from which `load_state` goes on with the next batch."""
+        return {"g": self._g, **self._identity()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where the run that saved `state` stopped, with any rank and world size.
+
+        Raises:
+            TrainingError: the state is of another dataset, selection, seed, shape or order.
+        """
+        for key, here in self._identity().items():
+            if state.get(key) != here:
+                raise TrainingError(
+                    f"loader state: {key} was {state.get(key)!r} when it was saved, and is {here!r}"
+                    " now: the samples would not be the same; start a new run or restore it"
+                )
+        g = state.get("g")
+        if not isinstance(g, int) or g < 0 or g % self.batch_size:
+            raise TrainingError(
+                f"loader state: g = {g!r} is not a multiple of the batch size {self.batch_size}"
+            )
+        self._g = g
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "order": ORDER_VERSION,
+            "dataset_id": self.view.dataset.dataset_id,
+            "selection": self.view.selection_hash,
+            "seed": self.seed,
+            "sequence_length": self.sequence_length,
+            "batch_size": self.batch_size,
+        }
+
+    def _ranges(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return starts and lengths int64[b] in the view's stream of global sample indices."""
+        starts = sample_order(indices, self.samples_per_epoch, self.seed) * self.sequence_length
+        return starts, np.minimum(self.sequence_length + 1, self.view.tokens - starts)

@@ -1,0 +1,159 @@
+"""Verification: whether a dataset's files are, bit by bit, what its manifest says.
+
+Each shard is read once, in the MiB blocks of the manifest, so that a flipped bit is reported with
+its file and block; sha256 of the whole file rides along. Hashing releases the GIL, so a thread a
+core does it.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.atomic import is_partial
+from shards.errors import AssayError
+from shards.hashing import BLOCK_BYTES, xxh128
+from shards.manifest import MANIFEST, Counts, Manifest, ShardEntry, read_manifest
+from shards.tokens import open_token_shard
+
+Progress = Callable[[int], None]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: in which file (relative to the dataset), and block if it has one."""
+
+    path: str
+    block: int | None
+    message: str
+
+    def __str__(self) -> str:
+        place = self.path if self.block is None else f"{self.path} block {self.block}"
+        return f"{place}: {self.message}"
+
+
+def verify(
+    folder: str | Path, *, quick: bool = False, progress: Progress | None = None
+) -> list[Problem]:
+    """Compare a documents or tokens dataset with its manifest; an empty list means all is well.
+
+    Args:
+        folder: the dataset.
+        quick: look at the manifest, file names and sizes only, and read no shard.
+        progress: called with numbers of bytes as they are done (from several threads).
+
+    Raises:
+        DatasetError: `folder` has no manifest that can be read, or it was changed (CorruptError):
+            then nothing says what the rest should be.
+    """
+    root = Path(folder)
+    manifest = read_manifest(root)
+    problems = [*_counts(manifest), *_extra_files(root, manifest)]
+    entries = [entry for group in manifest.content.shards.values() for entry in group]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        checks = [
+            pool.submit(_check_shard, root, entry, manifest, quick, progress) for entry in entries
+        ]
+        for check in as_completed(checks):
+            problems += check.result()
+    return sorted(problems, key=lambda problem: (problem.path, problem.block or 0))
+
+
+def _check_shard(
+    root: Path, entry: ShardEntry, manifest: Manifest, quick: bool, progress: Progress | None
+) -> list[Problem]:
+    """Check one shard: presence, size, hashes, then what it holds."""
+    path = root / entry.path
+    if not path.is_file():
+        return [Problem(entry.path, None, "is missing")]
+    size = path.stat().st_size
+    if size != entry.bytes:
+        kind = "truncated" if size < entry.bytes else "too long"
+        block = min(size, entry.bytes) // BLOCK_BYTES
+        return [Problem(entry.path, block, f"{kind}: {size} bytes, expected {entry.bytes}")]
+    if quick:
+        return []
+    return _check_hashes(path, entry, progress) or _check_rows(path, entry, manifest)
+
+
+def _check_hashes(path: Path, entry: ShardEntry, progress: Progress | None) -> list[Problem]:
+    problems = []
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        for block, expected in enumerate(entry.blocks):
+            data = file.read(BLOCK_BYTES)
+            whole.update(data)
+            found = xxh128(data).hex()
+            if found != expected:
+                message = f"expected xxh3-128 {expected}, found {found}"
+                problems.append(Problem(entry.path, block, message))
+            if progress:
+                progress(len(data))
+    if not problems and whole.hexdigest() != entry.sha256:
+        message = f"expected sha256 {entry.sha256}, found {whole.hexdigest()}"
+        problems.append(Problem(entry.path, None, message))
+    return problems
+
+
+def _check_rows(path: Path, entry: ShardEntry, manifest: Manifest) -> list[Problem]:
+    """Check that a shard whose bytes are right holds what the manifest says of it."""
+    tokens = 0
+    try:
+        if manifest.content.kind == "tokens":
+            shard = open_token_shard(path)
+            documents, tokens = shard.batch.num_rows, len(shard.tokens)
+        else:
+            documents = pq.read_metadata(path).num_rows
+    except (AssayError, pa.ArrowException, OSError) as error:
+        return [Problem(entry.path, None, f"cannot be read: {error}")]
+    if (documents, tokens) == (entry.documents, entry.tokens):
+        return []
+    message = (
+        f"{documents} documents and {tokens} tokens, expected {entry.documents} and {entry.tokens}"
+    )
+    return [Problem(entry.path, None, message)]
+
+
+def _counts(manifest: Manifest) -> list[Problem]:
+    """Check that the manifest's own numbers add up."""
+    content, problems = manifest.content, []
+
+    def expect(what: str, found: int, expected: int) -> None:
+        if found != expected:
+            problems.append(Problem(MANIFEST, None, f"{what}: {found}, expected {expected}"))
+
+    for name, counts in [("total", content.total), *content.sources.items()]:
+        expect(f"{name}: kept + dropped", counts.kept + counts.dropped, counts.read)
+        expect(f"{name}: drops by reason", sum(counts.drops.values()), counts.dropped)
+    for field in Counts.__struct_fields__:
+        if content.sources and field != "drops":
+            found = sum(getattr(counts, field) for counts in content.sources.values())
+            expect(f"sum of sources: {field}", found, getattr(content.total, field))
+    if content.kind == "documents":
+        for role in ("kept", "dropped"):
+            found = sum(entry.documents for entry in content.shards.get(role, []))
+            expect(f"documents in {role} shards", found, getattr(content.total, role))
+        return problems
+    first = 0
+    for entry in content.shards.get("tokens", []):
+        expect(f"{entry.path}: first token", entry.first_token, first)
+        first += entry.tokens
+    expect("tokens in shards", first, content.total.tokens)
+    return problems
+
+
+def _extra_files(root: Path, manifest: Manifest) -> list[Problem]:
+    """Find files beside the shards that are not in the manifest, leftovers of a kill excepted."""
+    known = {root / entry.path for group in manifest.content.shards.values() for entry in group}
+    folders = {path.parent for path in known} - {root}
+    return [
+        Problem(str(path.relative_to(root)), None, "is not in the manifest")
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if path not in known and not is_partial(path)
+    ]

@@ -1,0 +1,130 @@
+"""Decisions against a plain-Python oracle, for any order of nodes and edges."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.curate.decisions import EDGE, NODE, decide, is_valid_split
+
+
+def make_nodes(rows):
+    return np.array(
+        [(place, identity, 0, eligible, key, 0) for place, identity, eligible, key in rows], NODE
+    )
+
+
+def make_edges(rows):
+    return np.array(rows, EDGE)
+
+
+def by_id(table):
+    return {row["doc_id"].rstrip(b"\0"): row for row in table.to_pylist()}
+
+
+def test_exact_group_keeps_the_best_ranked_member():
+    nodes = make_nodes([(0, b"a", True, 3.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
+    edges = make_edges([(0, 1, 1.0, True), (0, 2, 1.0, True)])
+    decided = by_id(decide(nodes, edges)[0])
+    assert decided[b"b"]["matched"] is None
+    for dropped in (b"a", b"c"):
+        assert decided[dropped]["matched"].rstrip(b"\0") == b"b"
+        assert decided[dropped]["exact"]
+        assert decided[dropped]["jaccard"] == 1.0
+
+
+def test_copy_of_a_near_duplicate_points_at_the_document_that_is_kept():
+    nodes = make_nodes([(0, b"a", True, 0.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
+    edges = make_edges([(0, 1, 0.9, False), (1, 2, 1.0, True)])
+    decided = by_id(decide(nodes, edges)[0])
+    assert decided[b"c"]["matched"].rstrip(b"\0") == b"a"
+    assert not decided[b"c"]["exact"]
+    assert decided[b"c"]["jaccard"] == np.float32(0.9)
+
+
+def test_filtered_document_never_keeps_another_out_but_joins_its_cluster():
+    nodes = make_nodes([(0, b"a", False, 0.0), (1, b"b", True, 1.0)])
+    decided = by_id(decide(nodes, make_edges([(0, 1, 0.95, False)]))[0])
+    assert decided[b"a"]["matched"] is None
+    assert decided[b"b"]["matched"] is None
+    assert decided[b"a"]["cluster"] == decided[b"b"]["cluster"] == b"a".ljust(16, b"\0")
+
+
+def test_chain_drops_only_what_a_kept_document_verifies():
+    nodes = make_nodes([(0, b"a", True, 0.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
+    edges = make_edges([(0, 1, 0.8, False), (1, 2, 0.8, False)])
+    decided = by_id(decide(nodes, edges)[0])
+    assert [decided[name]["matched"] is None for name in (b"a", b"b", b"c")] == [True, False, True]
+    assert len({row["cluster"] for row in decided.values()}) == 1
+
+
+@st.composite
+def graphs(draw):
+    count = draw(st.integers(2, 9))
+    content = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
+    keys = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
+    eligible = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.7, 0.8, 0.9])))
+    )
+    return content, keys, eligible, {tuple(sorted(pair[:2])): pair[2] for pair in pairs}
+
+
+def naive(content, keys, eligible, similar):
+    """Go through documents in rank order; keep one unless a kept one is equal or similar."""
+    kept: list[int] = []
+    matched = {}
+    for node in sorted(range(len(content)), key=lambda i: (keys[i], i)):
+        if not eligible[node]:
+            continue
+        scores = {}
+        for other in kept:
+            if content[other] == content[node]:
+                scores[other] = 1.0
+            else:
+                pair = tuple(sorted((content[other], content[node])))
+                if pair in similar:
+                    scores[other] = similar[pair]
+        if scores:
+            best = max(scores.values())
+            matched[node] = next(other for other in kept if scores.get(other) == best)
+        else:
+            kept.append(node)
+    return matched
+
+
+@given(graphs(), st.randoms(use_true_random=False))
+def test_decisions_equal_the_naive_rule_for_any_order(graph, random):
+    content, keys, eligible, similar = graph
+    count = len(content)
+    rows = [(100 - i, b"%02d" % i, eligible[i], keys[i]) for i in range(count)]
+    edges = []
+    for i in range(count):
+        for j in range(i + 1, count):
+            pair = tuple(sorted((content[i], content[j])))
+            if content[i] == content[j]:
+                edges.append((100 - i, 100 - j, 1.0, True))
+            elif pair in similar:
+                edges.append((100 - i, 100 - j, similar[pair], False))
+    random.shuffle(rows)
+    random.shuffle(edges)
+    decided = by_id(decide(make_nodes(rows), make_edges(edges))[0])
+    found = {
+        int(name): int(row["matched"].rstrip(b"\0"))
+        for name, row in decided.items()
+        if row["matched"] is not None
+    }
+    assert found == naive(content, keys, eligible, similar)
+
+
+def test_nothing_in_nothing_out():
+    table, shard = decide(np.empty(0, NODE), np.empty(0, EDGE))
+    assert table.num_rows == 0
+    assert len(shard) == 0
+
+
+def test_valid_split_takes_about_its_fraction_and_depends_on_the_salt():
+    clusters = [bytes([i % 256, i // 256]) * 8 for i in range(4000)]
+    first = is_valid_split(clusters, 0.1, "a")
+    assert 0.07 < first.mean() < 0.13
+    assert (first != is_valid_split(clusters, 0.1, "b")).any()
+    assert not is_valid_split(clusters, 0.0, "a").any()

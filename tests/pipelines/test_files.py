@@ -1,0 +1,45 @@
+"""File helpers: atomic writes, and patterns that name what is wrong."""
+
+import pytest
+
+from pipelines import files
+from shards.errors import InputError
+
+
+def test_write_is_atomic_and_leaves_no_partial_file(tmp_path):
+    path = str(tmp_path / "deep" / "file.bin")
+    files.write_atomic(path, b"one")
+    files.write_atomic(path, memoryview(b"two"))
+    assert files.read_bytes(path) == b"two"
+    assert [item.name for item in (tmp_path / "deep").iterdir()] == ["file.bin"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    path = str(tmp_path / "file.bin")
+    files.write_atomic(path, b"old")
+    with pytest.raises(TypeError):
+        files.write_atomic(path, "not bytes")
+    assert files.read_bytes(path) == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_expand_keeps_the_order_of_patterns_and_lists_each_file_once(tmp_path):
+    for name in ("b.txt", "a.txt", "c.md"):
+        (tmp_path / name).write_text(name)
+    found = files.expand([str(tmp_path / "c.md"), str(tmp_path / "*.txt"), str(tmp_path / "a.txt")])
+    assert [path.rsplit("/", 1)[1] for path, _ in found] == ["c.md", "a.txt", "b.txt"]
+    assert [size for _, size in found] == [4, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"), [("none.jsonl", "no such file"), ("", "is a folder")]
+)
+def test_expand_names_a_pattern_that_cannot_be_used(tmp_path, pattern, words):
+    with pytest.raises(InputError, match=words) as caught:
+        files.expand([str(tmp_path / pattern)])
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_open_file_names_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.txt: cannot be opened: No such file"):
+        files.open_file(str(tmp_path / "gone.txt"))

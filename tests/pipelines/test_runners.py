@@ -1,0 +1,75 @@
+"""Runner policy, and errors that come back from workers as themselves."""
+
+import json
+
+import pytest
+
+from pipelines import files
+from pipelines.beam import beam
+from pipelines.runners import RunnerOptions, check_policy, run_pipeline
+from shards.errors import InputError, PlatformError
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (RunnerOptions(runner="DaskRunner"), "silently loses outputs"),
+        (RunnerOptions(runner="PrismRunner"), "downloads a binary"),
+        (RunnerOptions(runner="DirectRunner"), "Prism first"),
+        (RunnerOptions(beam_args=("--runner=DaskRunner",)), "silently loses outputs"),
+        (RunnerOptions(beam_args=("--runner", "PrismRunner")), "downloads a binary"),
+        (RunnerOptions(beam_args=("--direct_running_mode=multi_threading",)), "loses elements"),
+        (RunnerOptions(workers=0), "at least 1"),
+    ],
+)
+def test_runners_that_lose_data_are_refused_with_a_reason(options, words):
+    with pytest.raises(PlatformError, match=words):
+        check_policy(options)
+
+
+@pytest.mark.parametrize("runner", ["", "SparkRunner", "FlinkRunner", "DataflowRunner"])
+def test_other_runners_are_accepted(runner):
+    check_policy(RunnerOptions(runner=runner))
+
+
+class Fail(beam.DoFn):
+    def process(self, element):
+        raise InputError(f"corpus.jsonl: record {element} is wrong\nsecond line")
+
+
+class Group(beam.DoFn):
+    def __init__(self, out):
+        self._out = out
+
+    def process(self, element):
+        files.write_atomic(f"{self._out}/{element[0]}", json.dumps(sorted(element[1])).encode())
+
+
+def test_an_error_in_a_worker_keeps_its_type_and_message():
+    with pytest.raises(InputError) as caught:
+        run_pipeline(
+            RunnerOptions(), lambda p: p | beam.Create([7]) | beam.ParDo(Fail()), label="test"
+        )
+    assert str(caught.value) == "corpus.jsonl: record 7 is wrong\nsecond line"
+
+
+def test_an_error_outside_the_tree_names_the_job_and_its_last_line():
+    with pytest.raises(PlatformError, match=r"the test job failed: .*division by zero"):
+        run_pipeline(
+            RunnerOptions(),
+            lambda p: p | beam.Create([0]) | beam.Map(lambda x: 1 / x),
+            label="test",
+        )
+
+
+def test_groups_arrive_whole(tmp_path):
+    def build(pipeline):
+        pairs = [(number % 3, number) for number in range(10)]
+        _ = pipeline | beam.Create(pairs) | beam.GroupByKey() | beam.ParDo(Group(str(tmp_path)))
+
+    run_pipeline(RunnerOptions(), build, label="test")
+    assert {int(p.name): json.loads(p.read_text()) for p in tmp_path.iterdir()} == {
+        0: [0, 3, 6, 9],
+        1: [1, 4, 7],
+        2: [2, 5, 8],
+    }

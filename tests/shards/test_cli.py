@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import shards.cli
+from shards.manifest import MANIFEST
+
+from .conftest import build_tokens, flip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return build_tokens(tmp_path / "ds", [3, 4], [5])
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `python -m shards ARGS` in this process: (exit code, stdout, stderr)."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["shards", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            shards.cli.program()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return run
+
+
+def test_verify_says_in_one_line_what_it_verified(call, folder):
+    code, out, err = call("verify", folder)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{folder}: verified 2 shards (2 blocks, ")
+    assert out.count("\n") == 1
+    code, out, _ = call("verify", folder, "--quick", "--quiet")
+    assert code == 0
+    assert "names, sizes and counts only" in out
+
+
+def test_verify_names_file_and_block_and_exits_1(call, folder):
+    flip(folder / "tokens/00001-of-00002.arrow", 100)
+    (folder / "tokens/00000-of-00002.arrow").unlink()
+    code, out, err = call("verify", folder)
+    assert code == 1
+    first, second = out.splitlines()
+    assert first == f"{folder}/tokens/00000-of-00002.arrow: is missing"
+    assert second.startswith(f"{folder}/tokens/00001-of-00002.arrow block 0: expected xxh3-128 ")
+    assert "problems: 2, files: 2; restore them" in err
+
+
+def test_inspect_prints_one_json_object_or_tables(call, folder):
+    code, out, _ = call("inspect", folder, "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["documents"] == {"read": 3, "kept": 3, "dropped": 0}
+    assert (facts["shards"], facts["tokens"]) == (2, 12)
+    code, out, _ = call("inspect", folder)
+    assert code == 0
+    assert facts["dataset_id"] in out
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_errors_have_no_traceback(call, folder, command, tmp_path):
+    code, out, err = call(command, tmp_path / "none")
+    assert (code, out) == (1, "")
+    assert "not a dataset" in err
+    assert "Traceback" not in err
+    code, _, err = call(command, folder / MANIFEST)
+    assert code == 1
+    assert "is a file; give the dataset's folder" in err.replace("\n", " ")
+    assert call(command)[0] == 2
+    assert call(command, folder, "--nonsense")[0] == 2
+
+
+def test_importing_the_commands_loads_nothing_heavy():
+    code = (
+        "import sys, shards.cli;"
+        "print([m for m in ('numba', 'torch', 'pyarrow', 'numpy', 'apache_beam')"
+        " if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_runs_as_a_module(folder):
+    command = [sys.executable, "-m", "shards", "verify", str(folder)]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (out.returncode, out.stderr) == (0, "")
+    assert "verified 2 shards" in out.stdout

@@ -1,0 +1,123 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.errors import RecipeError
+from shards.select import columns, select
+
+ROWS = pa.table(
+    {
+        "n": pa.array([0, 1, 2, None], pa.uint16()),
+        "f": pa.array([0.5, -1.0, float("nan"), None], pa.float32()),
+        "s": pa.array(["a", "b", None, "a"]).dictionary_encode(),
+        "t": pa.array(["a", "b", "c", ""], pa.large_string()),
+        "flag": pa.array([True, False, None, True]),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("n < 1", "1000"),
+        ("not n < 1", "0111"),  # a null compares false, so its negation is true
+        ("n != 1", "1010"),
+        ("0 < n <= 2", "0110"),
+        ("n - 1 < 0", "1000"),  # unsigned columns do not wrap
+        ("n / 2 == 0.5", "0100"),  # true division
+        ("1 / n > 100", "1000"),  # division by zero is infinite
+        ("-f > 0", "0100"),
+        ("f < 100", "1100"),  # NaN and null alike
+        ("s == 'a'", "1001"),
+        ("s in ['a', 'z']", "1001"),
+        ("s not in ['a', 'z']", "0100"),  # a null is not known to be outside
+        ("n in (1, 2.0)", "0110"),
+        ("n in []", "0000"),
+        ("s == t", "1100"),
+        ("flag", "1001"),
+        ("not flag", "0110"),
+        ("flag and n == 0 or t == 'c'", "1010"),
+        ("flag == (n == 0)", "1100"),
+        ("True", "1111"),
+        ("1 < 2 < 3 and not False", "1111"),
+        ("  n == 1\n", "0100"),
+    ],
+)
+def test_selects(expression, expected):
+    mask = select(ROWS, expression)
+    assert mask.dtype == np.bool_
+    assert "".join(str(int(value)) for value in mask) == expected
+    batch = ROWS.combine_chunks().to_batches()[0]
+    np.testing.assert_array_equal(select(batch, expression), mask)
+    assert len(select(batch.slice(0, 0), expression)) == 0
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("sz == 'a'", "unknown column 'sz'; did you mean 's'"),
+        ("zzz > 1", "unknown column 'zzz'; known columns: n, f, s, t, flag"),
+        ("n", "'n' is a number, not true or false"),
+        ("flag and n", "'n' is a number, not true or false"),
+        ("n < 'a'", r"""\"n < 'a'\" compares a number with a string"""),
+        ("s in ['a', 1]", "'1' is a number in a test of a string"),
+        ("n in s", "'s' is not a list"),
+        ("n in [f]", "'f' is not a literal"),
+        ("-s == 'a'", "'s' is a string, not a number"),
+        ("n is None", "'n is None' uses what a selection cannot"),
+        ("n ** 2 > 1", r"'n \*\* 2' uses what a selection cannot"),
+        ("__import__('os').system('x')", "uses what a selection cannot"),
+        ("flag if flag else flag", "uses what a selection cannot"),
+        ("n == b'x'", "uses what a selection cannot"),
+        ("n < 99999999999999999999", "does not fit into 64 bits"),
+        ("n <", "not an expression"),
+        ("", "not an expression"),
+        ("n < 1\0", "not an expression"),
+        ("(" * 500 + "n" + ")" * 500, "not an expression|nested too deeply"),
+    ],
+)
+def test_refuses_naming_the_piece(expression, message):
+    with pytest.raises(RecipeError, match=message):
+        select(ROWS, expression)
+
+
+def test_names_the_columns_it_reads():
+    assert columns("a < 1 and (b + c > 2 or d in ['e'])") == {"a", "b", "c", "d"}
+
+
+numbers = st.recursive(
+    st.sampled_from(["a", "b", "1", "2.5", "0"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda t: f"({' '.join(t)})"),
+        inner.map(lambda x: f"(-{x})"),
+    ),
+    max_leaves=4,
+)
+comparisons = st.one_of(
+    st.tuples(numbers, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), numbers).map(" ".join),
+    st.tuples(numbers, st.sampled_from(["in", "not in"])).map(lambda t: f"{t[0]} {t[1]} [1, -2]"),
+    st.tuples(numbers, numbers, numbers).map(" < ".join),
+)
+expressions = st.recursive(
+    comparisons,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda t: f"({' '.join(t)})"),
+        inner.map(lambda x: f"(not {x})"),
+    ),
+    max_leaves=4,
+)
+
+
+@given(expressions, st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), max_size=5))
+def test_agrees_with_python_where_nothing_is_null(expression, rows):
+    table = pa.table(
+        {
+            "a": pa.array([a for a, _ in rows], pa.int8()),
+            "b": pa.array([b / 2 for _, b in rows], pa.float64()),
+        }
+    )
+    code = compile(expression, "selection", "eval")
+    expected = [eval(code, {}, {"a": a, "b": b / 2}) for a, b in rows]
+    assert select(table, expression).tolist() == expected

@@ -1,0 +1,117 @@
+"""Documents as flat arrays, for what looks at whole documents: validation and baselines."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.dataset import TokenDataset
+from shards.errors import TrainingError
+from shards.select import select
+
+ZSTD_COLUMN = "zstd_bpb"
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents of one selection, in the dataset's order.
+
+    tokens: uint16[t] or uint32[t], every document ending with EOS.
+    offsets: int64[n + 1]; document i is `tokens[offsets[i]:offsets[i + 1]]`.
+    bytes: int64[n], raw UTF-8 bytes of each.
+    source: int64[n], index into `sources`.
+    eos: the token that ends a document.
+    zstd_bits: float64[n], compressed bits by the dataset's `zstd_bpb` signal, if it has one.
+    """
+
+    tokens: npt.NDArray[np.unsignedinteger[Any]]
+    offsets: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+    source: npt.NDArray[np.int64]
+    sources: tuple[str, ...]
+    eos: int
+    zstd_bits: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def previous(self) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """Return the token before each token; EOS before the first of a document."""
+        previous = np.roll(self.tokens, 1)
+        previous[self.offsets[:-1]] = self.eos
+        return previous
+
+
+def read_documents(
+    dataset: TokenDataset, expression: str, max_tokens: int | None = None
+) -> Documents:
+    """Copy the selected documents into memory, verified.
+
+    With `max_tokens`, documents are taken in the order of their ids, which are hashes and so know
+    nothing of source or length, as long as they fit; the result is in the dataset's order.
+
+    Raises:
+        TrainingError: no document is left.
+        RecipeError: the expression cannot be evaluated on the dataset's columns.
+        CorruptError: a block does not match its hash.
+    """
+    chosen = [
+        np.asarray(select(dataset.shard(index).batch, expression), bool)
+        for index in range(len(dataset.entries))
+    ]
+    if max_tokens is not None:
+        chosen = _limit(dataset, chosen, max_tokens)
+    if not any(mask.any() for mask in chosen):
+        raise TrainingError(
+            f"{dataset.folder}: selection {expression!r} has no document"
+            + ("" if max_tokens is None else f" within {max_tokens} tokens (train.eval_tokens)")
+        )
+    tokens, lengths, sizes, sources, zstd = [], [], [], [], []
+    for index, mask in enumerate(chosen):
+        shard = dataset.shard(index)
+        counts = np.diff(shard.offsets)
+        stream = dataset.tokens(index, 0, int(shard.offsets[-1]))
+        tokens.append(stream[np.repeat(mask, counts)])
+        lengths.append(counts[mask])
+        sizes.append(np.asarray(shard.batch.column("bytes"))[mask])
+        sources.append(np.asarray(shard.batch.column("source_id"))[mask])
+        if ZSTD_COLUMN in shard.batch.schema.names:
+            column = shard.batch.column(ZSTD_COLUMN).to_numpy(zero_copy_only=False)
+            zstd.append(column[mask].astype(np.float64))
+    raw = np.concatenate(sizes).astype(np.int64)
+    bpb = np.concatenate(zstd) if zstd else None
+    return Documents(
+        tokens=np.concatenate(tokens),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64),
+        bytes=raw,
+        source=np.concatenate(sources).astype(np.int64),
+        sources=tuple(dataset.sources),
+        eos=dataset.eos_id,
+        zstd_bits=None if bpb is None or np.isnan(bpb).any() else bpb * raw,
+    )
+
+
+def overlap(dataset: TokenDataset, first: str, second: str) -> int:
+    """Return how many documents two selections share (0 for an arm and its validation)."""
+    return dataset.select(f"({first}) and ({second})").documents
+
+
+def _limit(
+    dataset: TokenDataset, chosen: list[npt.NDArray[np.bool_]], max_tokens: int
+) -> list[npt.NDArray[np.bool_]]:
+    """Keep, in the order of document ids, each chosen document that still fits into the limit."""
+    candidates = sorted(
+        (dataset.shard(index).batch.column("doc_id")[int(row)].as_py(), index, int(row))
+        for index, mask in enumerate(chosen)
+        for row in np.flatnonzero(mask)
+    )
+    kept = [np.zeros_like(mask) for mask in chosen]
+    left = max_tokens
+    for _, index, row in candidates:
+        offsets = dataset.shard(index).offsets
+        length = int(offsets[row + 1] - offsets[row])
+        if length <= left:
+            kept[index][row] = True
+            left -= length
+    return kept
