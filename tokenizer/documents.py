@@ -113,10 +113,10 @@ def _encode(
         if len(failed):
             doc_id = doc_ids[start + int(failed[0])].as_py().hex()
             raise DatasetError(
-                f"{where}: document {doc_id}: its tokens do not give back its text ({len(failed)} such"
-                f" documents in a batch of {len(batch)}), so the tokenizer {tokenizer.name} would"
-                " lose data; this is a bug in Assay or in sentencepiece: report it with the output"
-                f" of `assay explain DATASET {doc_id}`"
+                f"{where}: document {doc_id}: its tokens do not give back its text ({len(failed)}"
+                f" such documents in a batch of {len(batch)}), so the tokenizer {tokenizer.name}"
+                " would lose data; this is a bug in Assay or in sentencepiece: report it with what"
+                f" `assay explain DATASET {doc_id}` shows"
             )
         parts.append(ids)
         offsets.append(cuts[1:] + tokens)

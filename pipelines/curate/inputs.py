@@ -10,11 +10,14 @@ from pipelines.beam import beam
 from pipelines.commit import WORK
 from pipelines.progress import ProgressLog, progress_folder, show_progress
 from pipelines.recipe import CurateRecipe
-from pipelines.runners import JobOptions, run_pipeline
+from pipelines.runners import JobOptions, RunnerOptions, run_pipeline
 from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
 
 _READ_BYTES = 8 << 20
+
+_ALONE_BYTES = 1 << 30
+"""Below this, hashing here is done before worker processes would have started."""
 
 
 def hash_inputs(recipe: CurateRecipe, out: str, options: JobOptions) -> list[tuple[str, int, str]]:
@@ -38,8 +41,10 @@ def hash_inputs(recipe: CurateRecipe, out: str, options: JobOptions) -> list[tup
             | "hash" >> beam.ParDo(HashFiles(folder, progress))
         )
 
+    alone = total < _ALONE_BYTES and not options.runner.runner
+    runner = RunnerOptions() if alone else options.runner
     with show_progress("hash", total, progress, quiet=options.quiet):
-        run_pipeline(options.runner, build, label="hash")
+        run_pipeline(runner, build, label="hash")
     return [(path, size, _read_hash(folder, path)) for path, size in found]
 
 

@@ -22,7 +22,7 @@ from pipelines.progress import progress_folder, show_progress
 from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
 from pipelines.runners import JobOptions, run_pipeline
 from shards.console import console
-from shards.errors import ReconcileError
+from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
 from shards.manifest import Content, Manifest, is_current, new_manifest, read_manifest
 
@@ -93,7 +93,11 @@ def _scan(context: ScanContext, options: JobOptions) -> list[fragments.FragmentI
 
     total = sum(span.bytes for span in plan.ranges)
     _stage("scan", total, context.progress, options, build)
-    return list(_finished_fragments(context))
+    infos = list(_finished_fragments(context))
+    if not sum(info.rows for info in infos):
+        names = ", ".join(item.path for item in plan.inputs[:3])
+        raise InputError(f"{names}: no records in {len(plan.inputs)} input file(s)")
+    return infos
 
 
 def _finished_fragments(context: ScanContext) -> Iterator[fragments.FragmentInfo]:

@@ -12,12 +12,21 @@ from pipelines.demo import cli, corpus
 from shards.errors import InputError
 
 
-def install(site: Path, name: str, version: str, files: dict[str, bytes]) -> None:
+def install(
+    site: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()
+) -> None:
     """Lay out a distribution as pip does, RECORD included."""
     info = f"{name}-{version}.dist-info"
     files = {
         **files,
-        f"{info}/METADATA": f"Name: {name}\nVersion: {version}\n\nAbout {name}.\n".encode(),
+        f"{info}/METADATA": "\n".join(
+            [
+                f"Name: {name}",
+                f"Version: {version}",
+                *(f"Requires-Dist: {requirement}" for requirement in requires),
+                f"\nAbout {name}.\n",
+            ]
+        ).encode(),
         f"{info}/licenses/LICENSE": b"Do what you like.\n",
         f"{info}/entry_points.txt": b"[console_scripts]\n",
     }
@@ -31,7 +40,7 @@ def install(site: Path, name: str, version: str, files: dict[str, bytes]) -> Non
 
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
-    """An installation with one package `a`, a two-module standard library, and every share 1."""
+    """Assay, the package `a` that it requires, a small standard library, and every share 1."""
     found = {"purelib": tmp_path / "site", "stdlib": tmp_path / "lib"}
     found["platlib"] = found["purelib"]
     for path in found.values():
@@ -39,6 +48,7 @@ def paths(tmp_path, monkeypatch):
     (found["stdlib"] / "json").mkdir()
     (found["stdlib"] / "json" / "tool.py").write_text('"""Tool."""\n')
     (found["stdlib"] / "_sysconfigdata_x.py").write_text('"""Paths of the build."""\n')
+    install(found["purelib"], "assay_corpus", "0", {"x.py": b'"""X."""\n'}, ("a>=1", "b[c]; x"))
     install(
         found["purelib"],
         "a",
@@ -127,10 +137,13 @@ def test_keeps_a_whole_corpus_and_rebuilds_a_stale_or_damaged_one(paths, tmp_pat
     assert corpus.build_corpus(out)["distributions"] == {"a": "1.0", "b": "2"}
 
 
-def test_installers_and_assay_itself_are_left_out(paths, tmp_path):
-    install(paths["purelib"], "pip", "1", {"pip.py": b'"""Pip."""\n'})
-    install(paths["purelib"], "assay_corpus", "1", {"x.py": b'"""X."""\n'})
-    assert corpus.build_corpus(tmp_path / "out")["distributions"] == {"a": "1.0"}
+def test_takes_what_assay_requires_and_no_installers_or_development_tools(paths, tmp_path):
+    site = paths["purelib"]
+    install(site, "b", "1", {}, ("C_c.d (>=1)", "pip", "missing", "e ; extra == 'dev'"))
+    for name in ("c.c_d", "e", "pip", "other"):
+        install(site, name, "2", {})
+    stats = corpus.build_corpus(tmp_path / "out")
+    assert stats["distributions"] == {"a": "1.0", "b": "1", "c-c-d": "2"}
 
 
 def test_a_listed_file_that_is_gone_is_counted(paths, tmp_path):
@@ -180,9 +193,9 @@ def bare(): ...
     )
 
 
-def test_an_environment_without_records_is_an_error(paths, tmp_path, monkeypatch):
+def test_without_an_installed_assay_there_is_no_corpus(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda name: str(tmp_path / "none"))
-    with pytest.raises(InputError, match="no installed distribution has a RECORD in"):
+    with pytest.raises(InputError, match="assay-corpus is not installed in "):
         corpus.build_corpus(tmp_path / "out")
 
 

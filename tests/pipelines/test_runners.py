@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.curate.inputs import HashFiles
 from pipelines.runners import RunnerOptions, check_policy, run_pipeline
 from shards.errors import InputError, PlatformError
 
@@ -60,6 +61,17 @@ def test_an_error_outside_the_tree_names_the_job_and_its_last_line():
             lambda p: p | beam.Create([0]) | beam.Map(lambda x: 1 / x),
             label="test",
         )
+
+
+def test_an_error_in_a_worker_process_arrives_too_and_prints_no_traceback(capfd):
+    with pytest.raises(InputError) as caught:
+        run_pipeline(
+            RunnerOptions(workers=2),
+            lambda p: p | beam.Create([("/nowhere/a.jsonl", 1)]) | beam.ParDo(HashFiles("", "")),
+            label="test",
+        )
+    assert str(caught.value) == "/nowhere/a.jsonl: cannot be opened: No such file or directory"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_groups_arrive_whole(tmp_path):

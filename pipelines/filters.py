@@ -1,0 +1,143 @@
+"""Rules: thresholds over signals that decide between kept and the ledger.
+
+A rule never says only "dropped": it has a name, and what it measured and the threshold it measured
+against go into the ledger. `--set filters.bounds.zstd_bpb.min=1.5` adds a rule to a preset's.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.quality import SIGNALS
+from shards.config import did_you_mean
+from shards.errors import RecipeError
+
+
+class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The smallest and the largest value of a signal that are kept; None is no limit."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class FiltersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `[filters]` table of a recipe.
+
+    `bounds` maps signals to bounds, and replaces a preset's bound on the same signal and side.
+    """
+
+    presets: list[Literal["gopher"]] = []
+    bounds: dict[str, Bound] = {}
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One threshold: `name` is `<column>_<op>`, the reason of a drop.
+
+    `min` drops what is below the threshold, `max` what is above it; equal is kept.
+    """
+
+    name: str
+    column: str
+    op: Literal["min", "max"]
+    threshold: float
+
+
+PRESETS: dict[str, dict[str, Bound]] = {
+    "gopher": {
+        "gopher_words": Bound(50, 100_000),
+        "gopher_mean_word_length": Bound(3, 10),
+        "gopher_hash_ratio": Bound(max=0.1),
+        "gopher_ellipsis_ratio": Bound(max=0.1),
+        "gopher_bullet_lines": Bound(max=0.9),
+        "gopher_ellipsis_lines": Bound(max=0.3),
+        "gopher_alphabetic_words": Bound(min=0.8),
+        "gopher_stop_words": Bound(min=2),
+    }
+}
+"""`gopher`: the thresholds of Rae et al. 2021 (arXiv:2112.11446), section A.1.1. The last asks for
+English stop words: use it on English text only, or set its minimum to 0."""
+
+
+def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
+    """Return the rules of a recipe in the order of `SIGNALS`, `min` before `max`.
+
+    So the order, which decides the reason of a document that several rules would drop, does not
+    depend on how the recipe is written.
+
+    Raises:
+        RecipeError: an unknown signal, a bound without finite limits, or a minimum above its
+            maximum.
+    """
+    limits: dict[tuple[str, str], float] = {}
+    for preset in config.presets:
+        for column, bound in PRESETS[preset].items():
+            limits.update(_limits(column, bound))
+    for column, bound in config.bounds.items():
+        if column not in SIGNALS:
+            hint = did_you_mean(column, tuple(SIGNALS), "signals")
+            raise RecipeError(f"filters.bounds.{column}: no such signal{hint}")
+        own = _limits(column, bound)
+        if not own:
+            raise RecipeError(f"filters.bounds.{column}: give min, max or both")
+        if not np.isfinite(list(own.values())).all():
+            raise RecipeError(f"filters.bounds.{column}: min and max must be finite")
+        limits.update(own)
+    for column in SIGNALS:
+        low = limits.get((column, "min"), -np.inf)
+        high = limits.get((column, "max"), np.inf)
+        if low > high:
+            raise RecipeError(
+                f"filters.bounds.{column}: min = {low:g} is above max = {high:g}, so that nothing"
+                " would be kept"
+            )
+    return tuple(
+        Rule(f"{column}_{op}", column, op, limits[column, op])
+        for column in SIGNALS
+        for op in ("min", "max")
+        if (column, op) in limits
+    )
+
+
+def apply_rules(
+    rules: tuple[Rule, ...], columns: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
+    """Find the first rule that each document fails.
+
+    Args:
+        rules: in order.
+        columns: signal → array (n); at least those that the rules name, and at least one.
+
+    Returns:
+        int16 (n), the index into `rules`, -1 for documents that pass all; and float64 (n), the
+        value that failed, NaN for documents that pass.
+
+    A value is compared in its column's own type: the float32 share 0.1 is not above the threshold
+    0.1. NaN, which is what a null is here, fails every rule: what was not measured is not known to
+    be good.
+
+    Raises:
+        RecipeError: a rule names a column that is not there.
+    """
+    count = len(next(iter(columns.values()), ()))
+    failed = np.full(count, -1, np.int16)
+    measured = np.full(count, np.nan)
+    for index, rule in enumerate(rules):
+        if rule.column not in columns:
+            hint = did_you_mean(rule.column, tuple(columns), "columns")
+            raise RecipeError(f"rule {rule.name}: no column {rule.column!r}{hint}")
+        values = columns[rule.column]
+        is_float = np.issubdtype(values.dtype, np.floating)
+        threshold = values.dtype.type(rule.threshold) if is_float else rule.threshold
+        passes = values >= threshold if rule.op == "min" else values <= threshold
+        first = ~passes & (failed < 0)
+        failed[first] = index
+        measured[first] = values[first]
+    return failed, measured
+
+
+def _limits(column: str, bound: Bound) -> dict[tuple[str, str], float]:
+    sides = (("min", bound.min), ("max", bound.max))
+    return {(column, op): float(limit) for op, limit in sides if limit is not None}

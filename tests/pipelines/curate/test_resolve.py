@@ -1,0 +1,36 @@
+"""Candidate pairs of one bucket."""
+
+import numpy as np
+
+from pipelines.curate.resolve import _ROW, bucket_pairs
+
+
+def make_rows(*rows):
+    return np.array(list(rows), dtype=_ROW)
+
+
+def as_set(pairs):
+    return {(int(pair["left"]), int(pair["right"])) for pair in pairs}
+
+
+def test_equal_contents_become_a_star_around_the_smallest_place():
+    rows = make_rows((1, 5, 30), (1, 5, 10), (1, 5, 20), (1, 6, 40), (2, 5, 50))
+    assert as_set(bucket_pairs(rows, exact=True)) == {(10, 20), (10, 30)}
+
+
+def test_a_hundred_thousand_copies_give_linear_pairs():
+    rows = np.zeros(100_000, dtype=_ROW)
+    rows["hash"] = 7
+    rows["place"] = np.arange(100_000)
+    assert len(bucket_pairs(rows, exact=True)) == 99_999
+    assert len(bucket_pairs(rows, exact=False)) == 99_999
+
+
+def test_near_rows_pair_within_a_band_hash_only():
+    rows = make_rows((1, 5, 1), (1, 6, 2), (2, 7, 3), (2, 8, 1))
+    assert as_set(bucket_pairs(rows, exact=False)) == {(1, 2), (1, 3)}
+
+
+def test_an_empty_bucket_has_no_pairs():
+    for exact in (True, False):
+        assert len(bucket_pairs(make_rows(), exact=exact)) == 0

@@ -1,0 +1,31 @@
+"""The chain of a recipe: order, folders, and stopping at the first failure."""
+
+from pipelines.chain import Stage, chain, run_chain
+
+
+def labels(table):
+    return [stage.label for stage in chain("r.toml", table, "out", ())]
+
+
+def test_the_tables_of_a_recipe_decide_what_is_trained():
+    assert labels({"study": {}, "train": {}})[-2:] == ["study", "report"]
+    assert labels({"train": {}})[-2:] == ["train", "report"]
+    assert labels({}) == ["curate", "tokenizer", "tokenize", "report"]
+
+
+def test_overrides_and_options_reach_every_stage_but_the_report():
+    stages = chain("r.toml", {"study": {}}, "out", ("a.b=1",), ("--quiet",))
+    assert all(stage.arguments[-3:] == ("--set", "a.b=1", "--quiet") for stage in stages[:-1])
+    assert stages[-1].arguments == ("report", "out", "--quiet")
+    assert stages[2].arguments[1:8] == (
+        "r.toml", "--data", "out/curated", "--tokenizer", "out/tokenizer", "--out", "out/tokens",
+    )  # fmt: skip
+
+
+def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
+    stages = [
+        Stage("first", ("inspect", str(tmp_path))),
+        Stage("never", ("corpus", "--out", str(tmp_path / "corpus"))),
+    ]
+    assert run_chain(stages) == 1
+    assert not (tmp_path / "corpus").exists()

@@ -1,0 +1,174 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.filters import Bound, FiltersConfig, Rule, apply_rules, make_rules
+from pipelines.quality import SIGNALS, SignalsConfig, compute_signals
+from shards.config import decode
+from shards.errors import RecipeError
+from shards.text import flat
+
+
+def bounds(**columns: tuple[float | None, float | None]) -> FiltersConfig:
+    return FiltersConfig(bounds={name: Bound(*limits) for name, limits in columns.items()})
+
+
+def test_the_papers_thresholds():
+    rules = make_rules(FiltersConfig(presets=["gopher"]))
+    assert [(rule.name, rule.threshold) for rule in rules] == [
+        ("gopher_words_min", 50),
+        ("gopher_words_max", 100_000),
+        ("gopher_mean_word_length_min", 3),
+        ("gopher_mean_word_length_max", 10),
+        ("gopher_hash_ratio_max", 0.1),
+        ("gopher_ellipsis_ratio_max", 0.1),
+        ("gopher_bullet_lines_max", 0.9),
+        ("gopher_ellipsis_lines_max", 0.3),
+        ("gopher_alphabetic_words_min", 0.8),
+        ("gopher_stop_words_min", 2),
+    ]
+    assert rules[0] == Rule("gopher_words_min", "gopher_words", "min", 50.0)
+
+
+def test_no_filters_no_rules():
+    assert make_rules(FiltersConfig()) == ()
+    failed, measured = apply_rules((), {"bytes": np.arange(3)})
+    assert failed.tolist() == [-1, -1, -1]
+    assert np.isnan(measured).all()
+
+
+def test_own_bounds_replace_a_presets_side_by_side():
+    config = decode(
+        {"filters": {"presets": ["gopher"], "bounds": {"gopher_words": {"min": 10}}}},
+        "filters",
+        FiltersConfig,
+    )
+    limits = {rule.name: rule.threshold for rule in make_rules(config)}
+    assert (limits["gopher_words_min"], limits["gopher_words_max"]) == (10, 100_000)
+
+
+def test_order_does_not_depend_on_the_recipe():
+    one = make_rules(bounds(zstd_bpb=(1, 5), bytes=(9, None)))
+    other = make_rules(bounds(bytes=(9, None), zstd_bpb=(1, 5)))
+    assert one == other
+    assert [rule.name for rule in one] == ["bytes_min", "zstd_bpb_min", "zstd_bpb_max"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"bounds": {"zstd_bbp": {"min": 1}}}, "zstd_bbp: no such signal; did you mean 'zstd_bpb'"),
+        ({"bounds": {"bytes": {}}}, "bytes: give min, max or both"),
+        ({"bounds": {"bytes": {"min": 5, "max": 4}}}, "min = 5 is above max = 4"),
+        ({"bounds": {"bytes": {"min": float("nan")}}}, "bytes: min and max must be finite"),
+        ({"bounds": {"bytes": {"least": 1}}}, "unknown key .*least"),
+        ({"presets": ["c4"]}, "c4"),
+        (
+            {"presets": ["gopher"], "bounds": {"gopher_words": {"max": 40}}},
+            "gopher_words: min = 50 is above max = 40",
+        ),
+    ],
+)
+def test_unusable_filters(table, message):
+    with pytest.raises(RecipeError, match=message):
+        make_rules(decode({"filters": table}, "filters", FiltersConfig))
+
+
+def test_the_first_failing_rule_and_its_value_are_reported():
+    rules = make_rules(bounds(bytes=(10, 100), zstd_bpb=(1, 5)))
+    columns = {
+        "bytes": np.array([10, 9, 101, 50, 100, 5]),
+        "zstd_bpb": np.array([1, 3, 3, 0.5, 6, 9], np.float32),
+    }
+    failed, measured = apply_rules(rules, columns)
+    assert (failed.dtype, measured.dtype) == (np.int16, np.float64)
+    names = [rules[index].name if index >= 0 else "" for index in failed]
+    assert names == ["", "bytes_min", "bytes_max", "zstd_bpb_min", "zstd_bpb_max", "bytes_min"]
+    np.testing.assert_array_equal(measured, [np.nan, 9, 101, 0.5, 6, 5])
+
+
+def test_equality_is_kept_in_the_columns_own_type():
+    rules = make_rules(bounds(gopher_hash_ratio=(None, 0.1), gopher_alphabetic_words=(0.8, None)))
+    exact = {
+        "gopher_hash_ratio": np.array([1 / 10, np.nextafter(np.float32(0.1), 1)], np.float32),
+        "gopher_alphabetic_words": np.array([4 / 5, 4 / 5], np.float32),
+    }
+    assert apply_rules(rules, exact)[0].tolist() == [-1, 0]
+
+
+def test_what_was_not_measured_is_not_kept():
+    rules = make_rules(bounds(zstd_bpb=(None, 5)))
+    failed, measured = apply_rules(rules, {"zstd_bpb": np.array([np.nan, 1], np.float32)})
+    assert failed.tolist() == [0, -1]
+    assert np.isnan(measured[0])
+
+
+def test_a_missing_column_is_named():
+    rules = make_rules(bounds(zstd_bpb=(1, None)))
+    with pytest.raises(RecipeError, match=r"rule zstd_bpb_min: no column 'zstd_bpb'; did you mean"):
+        apply_rules(rules, {"zstd_bp": np.array([1.0])})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(SIGNALS)),
+        st.tuples(st.none() | st.integers(0, 5), st.none() | st.integers(5, 9)).filter(any),
+    ),
+    st.data(),
+)
+def test_apply_is_a_plain_loop(limits, data):
+    rules = make_rules(bounds(**limits))
+    count = data.draw(st.integers(0, 5))
+    columns = {
+        name: np.array(
+            data.draw(st.lists(st.integers(0, 10), min_size=count, max_size=count)), np.float32
+        )
+        for name in SIGNALS
+    }
+    failed, measured = apply_rules(rules, columns)
+    for row in range(count):
+        wrong = [
+            index
+            for index, rule in enumerate(rules)
+            if (rule.op == "min" and columns[rule.column][row] < rule.threshold)
+            or (rule.op == "max" and columns[rule.column][row] > rule.threshold)
+        ]
+        assert failed[row] == (wrong[0] if wrong else -1)
+        if wrong:
+            assert measured[row] == columns[rules[wrong[0]].column][row]
+
+
+def words(count: int, extra: str = "") -> str:
+    """`count` words, two of them stop words, none short or long on average."""
+    return " ".join(["the", "with", *["word"] * (count - 2)]) + extra
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (words(50), ""),
+        (words(49), "gopher_words_min"),
+        (words(100_000), ""),
+        (words(100_001), "gopher_words_max"),
+        ("the be " + "a " * 48 + "b" * 60, "gopher_mean_word_length_min"),
+        ("the be " + "abcdefghijkl " * 60, "gopher_mean_word_length_max"),
+        (words(45, " ##### a b c d"), ""),
+        (words(45, " ###### a b c d"), "gopher_hash_ratio_max"),
+        (words(45, " ...…...…… a b c d"), ""),
+        (words(45, " ...…...……… a b c d"), "gopher_ellipsis_ratio_max"),
+        (words(51) + "\n- word" * 9, ""),
+        (words(51) + "\n- word" * 10, "gopher_bullet_lines_max"),
+        (words(100) + "\nword" * 6 + "\nword..." * 3, ""),
+        (words(100) + "\nword" * 5 + "\nword..." * 3, "gopher_ellipsis_lines_max"),
+        (words(40) + " 1234" * 10, ""),
+        (words(40) + " 1234" * 11, "gopher_alphabetic_words_min"),
+        (words(50).replace("with", "the"), "gopher_stop_words_min"),
+    ],
+)
+def test_the_gopher_preset_decides_at_the_papers_limits(text, reason):
+    data, offsets = flat(pa.array([text], pa.large_string()))
+    rules = make_rules(FiltersConfig(presets=["gopher"]))
+    failed, _ = apply_rules(rules, compute_signals(data, offsets, SignalsConfig()))
+    assert (rules[failed[0]].name if failed[0] >= 0 else "") == reason
