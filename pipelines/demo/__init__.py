@@ -1,0 +1,1 @@
+"""The demo: a corpus of real text from the installation itself."""
