@@ -1,0 +1,65 @@
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.quality import SIGNALS, SignalsConfig, compute_signals, definitions, signal_fields
+from shards.config import decode
+from shards.errors import RecipeError
+from shards.text import flat
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def signals(texts: list[str]) -> dict:
+    return compute_signals(*flat(pa.array(texts, pa.large_string())), SignalsConfig())
+
+
+@given(st.lists(TEXT, min_size=1, max_size=6))
+def test_columns_fit_the_schema_and_depend_on_one_document_each(texts):
+    columns = signals(texts)
+    assert list(columns) == list(SIGNALS) == [field.name for field in signal_fields()]
+    for field in signal_fields():
+        assert pa.array(columns[field.name]).type == field.type
+        assert np.isfinite(columns[field.name]).all()
+    alone = [signals([text]) for text in texts]
+    for name, values in columns.items():
+        assert values.tolist() == [own[name][0] for own in alone]
+
+
+def test_values_by_hand():
+    text = "The cat, and # the dög...\n- 1 2"
+    found = {name: values[0] for name, values in signals([text]).items()}
+    assert found == {
+        "bytes": 32,
+        "chars": 31,
+        "zstd_bpb": found["zstd_bpb"],
+        "gopher_words": 9,
+        "gopher_mean_word_length": np.float32(23 / 9),
+        "gopher_hash_ratio": np.float32(1 / 9),
+        "gopher_ellipsis_ratio": np.float32(1 / 9),
+        "gopher_bullet_lines": np.float32(1 / 2),
+        "gopher_ellipsis_lines": np.float32(1 / 2),
+        "gopher_alphabetic_words": np.float32(5 / 9),
+        "gopher_stop_words": 2,
+    }
+
+
+def test_the_level_is_the_recipes():
+    squares = " ".join(str(number * number) for number in range(2000))
+    data, offsets = flat(pa.array([squares], pa.large_string()))
+    by_level = [
+        compute_signals(data, offsets, SignalsConfig(zstd_level=level))["zstd_bpb"][0]
+        for level in (1, 19)
+    ]
+    assert by_level[0] != by_level[1]
+    with pytest.raises(RecipeError, match=r"signals\.zstd_level = 23"):
+        decode({"signals": {"zstd_level": 23}}, "signals", SignalsConfig)
+
+
+def test_definitions_are_plain_and_name_what_they_depend_on():
+    found = msgspec.to_builtins(definitions())
+    assert "Unicode 14.0" in found["gopher"]
+    assert "libzstd" in found["zstd_bpb"]
