@@ -22,14 +22,12 @@ console = Console(stderr=True, highlight=False)
 def run(command: click.Command, name: str) -> NoReturn:
     """Run a click command as a program: exit 0, 2 for bad requests, 1 for failures, 130 for ^C."""
     try:
-        command.main(prog_name=name, standalone_mode=False)
+        result = command.main(prog_name=name, standalone_mode=False)
     except AssayError as error:
         if os.environ.get("ASSAY_DEBUG"):
             console.print_exception()
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -40,7 +38,8 @@ def run(command: click.Command, name: str) -> NoReturn:
         # The reader (head, less) went away; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    sys.exit(0)
+    # What click returns for `ctx.exit(code)`, `--help` included; our commands return None.
+    sys.exit(result if isinstance(result, int) else 0)
 
 
 def recipe_options(function: F) -> F:

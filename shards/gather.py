@@ -31,7 +31,7 @@ def _pointer(typingctx: Any, address: Any) -> Any:
     "int64(uint64[::1], int64, int64[::1], int64[::1], uint8[::1], int64[::1], int64[::1],"
     " int64[::1], int64[::1], int64[::1], int64, int64[:, ::1])"
 )
-def gather(  # noqa: PLR0917  numba takes no keyword-only arguments
+def gather(
     addresses: npt.NDArray[np.uint64],
     itemsize: int,
     stream_at: npt.NDArray[np.int64],

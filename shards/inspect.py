@@ -59,11 +59,11 @@ def render(manifest: Manifest) -> RenderableType:
 def human_bytes(size: float) -> str:
     """Return a size with a binary unit and three digits: `1.25 MiB`."""
     unit = "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 999.5:  # above, three digits would round to 1e+03
             break
         size, unit = size / 1024, larger
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+    return f"{size:.3g} {unit}"
 
 
 def _facts(manifest: Manifest) -> Table:
@@ -71,7 +71,7 @@ def _facts(manifest: Manifest) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
-    roles = [f"{len(group)} {role}" for role, group in content.shards.items()]
+    roles = [f"{len(group)} of {role}" for role, group in content.shards.items()]
     size = sum(entry.bytes for group in content.shards.values() for entry in group)
     table.add_row("dataset", f"[bold]{manifest.dataset_id}[/]  {content.kind}")
     table.add_row(
@@ -91,7 +91,7 @@ def _facts(manifest: Manifest) -> Table:
         digest = str(content.tokenizer.get("sha256", ""))[:12]
         scalars = [text for text in shown if len(text) < 40]
         table.add_row("tokenizer", Text(f"{digest}…  {', '.join(scalars)}"))
-    table.add_row("shards", f"{', '.join(roles)}: {human_bytes(size)} on disk")
+    table.add_row("shards", f"{', '.join(roles) or 'none'}; {human_bytes(size)} on disk")
     if content.inputs:
         read = sum(entry.bytes for entry in content.inputs)
         table.add_row("inputs", f"{len(content.inputs)} files, {human_bytes(read)}")

@@ -1,3 +1,5 @@
+import sys
+
 import click
 import pytest
 
@@ -6,13 +8,15 @@ from shards.console import quiet_option, recipe_options, run
 from shards.errors import AssayError, CorruptError, InputError, RecipeError
 
 
-def exit_code(function, *args):
-    command = click.command()(function)
-    with pytest.raises(SystemExit) as stop:
-        main = command.main
-        command.main = lambda **options: main(args=list(args), **options)
-        run(command, "assay")
-    return stop.value.code
+@pytest.fixture
+def exit_code(monkeypatch):
+    def run_with(function, *args):
+        monkeypatch.setattr(sys, "argv", ["assay", *args])
+        with pytest.raises(SystemExit) as stop:
+            run(click.command()(function), "assay")
+        return stop.value.code
+
+    return run_with
 
 
 def failing(error):
@@ -30,10 +34,9 @@ def failing(error):
         (CorruptError("block 3"), 1, "error: block 3"),
         (KeyboardInterrupt(), 130, "run the same command again and it resumes"),
         (click.UsageError("no such option"), 2, "no such option"),
-        (click.exceptions.Exit(5), 5, ""),
     ],
 )
-def test_errors_become_a_message_and_an_exit_code(capsys, error, code, shown):
+def test_errors_become_a_message_and_an_exit_code(exit_code, capsys, error, code, shown):
     assert exit_code(failing(error)) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -41,13 +44,15 @@ def test_errors_become_a_message_and_an_exit_code(capsys, error, code, shown):
     assert "Traceback" not in err
 
 
-def test_success_is_0_and_bugs_are_not_hidden():
+def test_success_is_0_and_bugs_are_not_hidden(exit_code):
     assert exit_code(lambda: None) == 0
+    assert exit_code(lambda: None, "--help") == 0
+    assert exit_code(lambda: click.get_current_context().exit(3)) == 3
     with pytest.raises(ZeroDivisionError):
-        run(click.command()(failing(ZeroDivisionError())), "assay")
+        exit_code(failing(ZeroDivisionError()))
 
 
-def test_shared_options(capsys):
+def test_shared_options(exit_code, capsys):
     @recipe_options
     @quiet_option
     def command(recipe, overrides, dry_run, quiet):

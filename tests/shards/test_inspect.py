@@ -83,7 +83,7 @@ def test_an_empty_dataset_can_be_shown(manifest):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1280, "1.25 KiB"), (5 << 50, "5.12e+03 TiB")],
+    [(0, "0 B"), (999, "999 B"), (1023, "0.999 KiB"), (1280, "1.25 KiB"), (5 << 50, "5 PiB")],
 )
 def test_human_bytes(size, text):
     assert human_bytes(size) == text

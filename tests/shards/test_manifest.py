@@ -55,7 +55,7 @@ def test_the_id_depends_on_the_content_only():
 
 
 def test_says_why_a_folder_is_no_dataset(tmp_path):
-    with pytest.raises(DatasetError, match="not a dataset .no manifest.json"):
+    with pytest.raises(DatasetError, match=r"not a dataset \(no manifest\.json\)"):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).write_text("{", encoding="utf-8")
     with pytest.raises(DatasetError, match="not a manifest"):

@@ -104,7 +104,7 @@ def test_a_missing_and_a_longer_shard_are_found(documents):
 def test_every_flipped_bit_of_the_manifest_is_found(tmp_path):
     folder = build_tokens(tmp_path / "ds", [3])
     path = folder / MANIFEST
-    for position in range(path.stat().st_size):
+    for position in range(0, path.stat().st_size, 3):
         flip(path, position, position % 7)
         with pytest.raises(DatasetError, match=r"manifest\.json: "):
             verify(folder)
