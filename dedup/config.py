@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Unit = Literal["word", "char"]
+Unit = Literal["word", "char", "space"]
 Scheme = Literal["affine32", "legacy"]
 
 KEEP_PATTERN = r"^(longest|earliest|best:-?[A-Za-z_][A-Za-z0-9_]*)$"
@@ -23,8 +23,8 @@ class NearConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         threshold: Jaccard similarity at and above which two documents are duplicates.
-        ngram: words (or characters) of one shingle.
-        unit: `word` (`word-v1`) or `char` (`char-v1`).
+        ngram: units of one shingle.
+        unit: `word` (`word-v1`), `char` (`char-v1`) or `space` (`space-v1`): what an n-gram counts.
         num_perm: permutations K of a MinHash signature.
         bands, rows: LSH banding; 0 and 0 mean `dedup.bands.choose_bands(threshold, num_perm)`.
         scheme: datasketch's permutation scheme; `legacy` is what it used before version 2.0.
@@ -74,7 +74,8 @@ def definitions() -> dict[str, str]:
         "dedup.exact": "exact-v1: White_Space runs to one space, ends stripped; xxh3-128",
         "dedup.word": f"word-v1: letters, marks, numbers; Unicode {unicodedata.unidata_version}",
         "dedup.char": f"char-v1: the characters of word-v1; Unicode {unicodedata.unidata_version}",
-        "dedup.shingle": "shingle-v1: multilinear over rotate-add word hashes, 64 bits",
+        "dedup.space": "space-v1: runs without White_Space, bytes as they are",
+        "dedup.shingle": "shingle-v1: multilinear over 8-byte-chunk word hashes, 64 bits",
         "dedup.band": "band-v1: multiply-xorshift over the rows of a band",
         "dedup.keep": "keep-v1: greedy by rank over verified edges",
     }

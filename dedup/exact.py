@@ -10,10 +10,13 @@ from itertools import pairwise
 import numpy as np
 import xxhash
 
-from dedup.words import BYTES, OFFSETS, Int64, UInt8
+from dedup.vector import BLOCK, copy_spaced, range_mask, trailing_zeros
+from dedup.words import BYTES, OFFSETS, Int64, UInt8, space_width
 from shards.jit import inline, kernel
 
 _SPACE = np.uint8(0x20)
+_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 def content_hashes(data: UInt8, offsets: Int64) -> UInt8:
@@ -22,74 +25,86 @@ def content_hashes(data: UInt8, offsets: Int64) -> UInt8:
     Args:
         data, offsets: the documents (uint8[::1], int64[n + 1]).
     """
-    text, bounds = normalise_space(data, offsets)
-    view = text.data
-    ends = bounds.tolist()
-    digests = b"".join([xxhash.xxh3_128_digest(view[start:end]) for start, end in pairwise(ends)])
-    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)
+    digests: list[bytes] = []
+    start = 0
+    while start < offsets.size - 1:
+        # A megabyte at a time: fresh memory for a whole corpus costs more than the copying.
+        stop = int(np.searchsorted(offsets, offsets[start] + _CHUNK_BYTES, side="right")) - 1
+        stop = max(stop, start + 1)
+        text, bounds = normalise_space(data, offsets[start : stop + 1])
+        view = text.data
+        digests += [xxhash.xxh3_128_digest(view[a:b]) for a, b in pairwise(bounds.tolist())]
+        start = stop
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
 
 
 def normalise_space(data: UInt8, offsets: Int64) -> tuple[UInt8, Int64]:
     """Return the documents with white space collapsed and stripped, in the same flat form."""
-    out = np.empty(int(offsets[-1] - offsets[0]) + 1, dtype=np.uint8)
+    out = np.empty(int(offsets[-1] - offsets[0]) + BLOCK, dtype=np.uint8)
     bounds = np.zeros(offsets.size, dtype=np.int64)
     _collapse(data, offsets, out, bounds)
     return out[: bounds[-1]], bounds
 
 
 @inline
-def _space_width(data: UInt8, at: int, end: int) -> int:  # noqa: PLR0911 (one per lead byte)
-    """Return the bytes of the white-space character at `at`, 0 if there is none.
+def _white_mask(data: UInt8, at: int) -> np.uint64:
+    """Return the bits of the ASCII white space in the block at `at`."""
+    return np.uint64(range_mask(data, at, 0x09, 0x0D) | range_mask(data, at, 0x20, 0x20))
 
-    U+0009–000D, 0020, 0085, 00A0, 1680, 2000–200A, 2028, 2029, 202F, 205F, 3000 in UTF-8.
+
+@inline
+def _maybe_space_mask(data: UInt8, at: int) -> np.uint64:
+    """Return the bits of the block's bytes that may start a longer white-space character.
+
+    C2 before 85 or A0, E1 to E3 before 80, 81 or 9A; whatever follows the block may match.
     """
-    lead = data[at]
-    if lead == 0x20 or 0x09 <= lead <= 0x0D:
-        return 1
-    if lead == 0xC2:
-        return 2 if at + 1 < end and data[at + 1] in (0x85, 0xA0) else 0
-    if lead < 0xE1 or lead > 0xE3 or at + 2 >= end:
-        return 0
-    second, third = data[at + 1], data[at + 2]
-    if lead == 0xE1:
-        return 3 if second == 0x9A and third == 0x80 else 0
-    if lead == 0xE3:
-        return 3 if second == 0x80 and third == 0x80 else 0
-    if second == 0x80:
-        return 3 if 0x80 <= third <= 0x8A or third in (0xA8, 0xA9, 0xAF) else 0
-    return 3 if second == 0x81 and third == 0x9F else 0
+    short = range_mask(data, at, 0x85, 0x85) | range_mask(data, at, 0xA0, 0xA0)
+    long = range_mask(data, at, 0x80, 0x81) | range_mask(data, at, 0x9A, 0x9A)
+    beyond = np.uint64(1) << np.uint64(BLOCK - 1)
+    pairs = range_mask(data, at, 0xC2, 0xC2) & (short >> np.uint64(1) | beyond)
+    triples = range_mask(data, at, 0xE1, 0xE3) & (long >> np.uint64(1) | beyond)
+    return np.uint64(pairs | triples)
 
 
 @kernel(f"void({BYTES}, {OFFSETS}, uint8[::1], int64[::1])")
 def _collapse(data: UInt8, offsets: Int64, out: UInt8, bounds: Int64) -> None:
-    """Write each document's normalised text to `out` (one byte of slack), its end to `bounds`."""
+    """Write each document's normalised text to `out`, its end to `bounds`.
+
+    `out` has as much room as the documents and `BLOCK` bytes more.
+    """
     filled = 0
     for doc in range(offsets.size - 1):
         at, end = offsets[doc], offsets[doc + 1]
         start = filled
         spaced = 1  # as if after white space, so that none leads
         while at < end:
-            byte = data[at]
-            if byte < 0x80:
-                # No branch on the text: always write, move on unless it is a second space.
-                space = int(byte == 0x20) | int((byte >= 0x09) & (byte <= 0x0D))
-                out[filled] = _SPACE if space else byte
-                filled += 1 - (space & spaced)
-                spaced = space
-                at += 1
-                continue
-            width = _space_width(data, at, end) if byte <= 0xE3 else 0
-            if width > 0:
-                if spaced == 0:
-                    out[filled] = _SPACE
-                    filled += 1
-                spaced = 1
-                at += width
-            else:
-                out[filled] = byte
+            if at + BLOCK <= end:
+                # Copy up to the first byte that is not copied as it is, at best a whole block.
+                white = _white_mask(data, at)
+                repeated = white & ((white << np.uint64(1)) | np.uint64(spaced))
+                stops = repeated | _maybe_space_mask(data, at)
+                plain = BLOCK if stops == 0 else trailing_zeros(stops)
+                if plain > 0:
+                    copy_spaced(data, at, out, filled)
+                    filled += plain
+                    at += plain
+                    spaced = int(np.int64((white >> np.uint64(plain - 1)) & np.uint64(1)))
+                    if stops == 0:
+                        continue
+            width = space_width(data, at, end)
+            if width == 0:
+                out[filled] = data[at]
                 filled += 1
                 spaced = 0
                 at += 1
+                continue
+            if spaced == 0:
+                out[filled] = _SPACE
+                filled += 1
+                spaced = 1
+            while at < end and width > 0:
+                at += width
+                width = space_width(data, at, end) if at < end else 0
         if filled > start and spaced:
             filled -= 1
         bounds[doc + 1] = filled

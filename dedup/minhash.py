@@ -61,7 +61,7 @@ def signatures(data: UInt8, offsets: Int64, config: NearConfig) -> npt.NDArray[n
     """
     a, b = permutations(config.num_perm, config.seed, config.scheme)
     out = np.full((offsets.size - 1, config.num_perm), EMPTY, dtype=np.uint32)
-    table = tables()
+    table = tables(config.unit)
     _signatures(
         unit_code(config.unit),
         data,

@@ -27,7 +27,11 @@ class Edges(NamedTuple):
 
 
 def near_duplicates(
-    data: UInt8, offsets: Int64, config: NearConfig, content: UInt64 | None = None
+    data: UInt8,
+    offsets: Int64,
+    config: NearConfig,
+    content: UInt64 | None = None,
+    rank: Int64 | None = None,
 ) -> Edges:
     """Find the pairs of documents whose Jaccard similarity is at least `config.threshold`.
 
@@ -36,6 +40,7 @@ def near_duplicates(
         config: the `[dedup.near]` table.
         content: uint64[n], 64 bits of each content hash, so that equal texts make a star in place
             of all their pairs (see `dedup.candidates`).
+        rank: int64[n], the rank that `keep_greedy` will get: whom large groups are paired with.
 
     Returns:
         The edges; hand them to `keep_greedy` and `connected_components`. They do not depend on
@@ -45,7 +50,10 @@ def near_duplicates(
     hashes = band_hashes(signatures(data, offsets, config), bands, rows)
     docs = np.repeat(np.arange(offsets.size - 1, dtype=np.int64), bands)
     left, right = candidate_pairs(
-        hashes.ravel(), docs, None if content is None else np.repeat(content, bands)
+        hashes.ravel(),
+        docs,
+        None if content is None else np.repeat(content, bands),
+        None if rank is None else np.repeat(rank, bands),
     )
     wanted, places = np.unique(np.concatenate([left, right]), return_inverse=True)
     sets, bounds = shingle_sets(data, offsets, config.ngram, config.unit, wanted)

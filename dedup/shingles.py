@@ -43,7 +43,7 @@ def shingles(data: UInt8, offsets: Int64, ngram: int, unit: Unit) -> tuple[UInt6
     Args:
         data, offsets: the documents (uint8[::1], int64[n + 1]).
         ngram: elements of a shingle, ≥ 1.
-        unit: `word` or `char`.
+        unit: `word`, `char` or `space`.
 
     Returns:
         (uint64[m] hashes, int64[n + 1] offsets into them).
@@ -70,10 +70,11 @@ def _fill(
 ) -> tuple[UInt64, Int64]:
     n_bytes = int((ends - starts).sum())
     n_docs = starts.size
-    # Never-touched pages cost nothing, so room for the worst case is cheap and saves a pass.
+    # Never-touched pages cost nothing, so room for the worst case is cheap and saves a pass and
+    # a copy.
     out = np.empty(max_elements(n_bytes, unit) + n_docs, dtype=np.uint64)
     out_offsets = np.zeros(n_docs + 1, dtype=np.int64)
-    table = tables()
+    table = tables(unit)
     fill(
         unit_code(unit),
         data,
@@ -85,7 +86,7 @@ def _fill(
         out,
         out_offsets,
     )
-    return out[: out_offsets[-1]].copy(), out_offsets
+    return out[: out_offsets[-1]], out_offsets
 
 
 @inline

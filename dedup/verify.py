@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.words import OFFSETS, U64, Int64, UInt64
-from shards.jit import kernel
+from shards.jit import inline, kernel
 
 Float32 = npt.NDArray[np.float32]
 
@@ -35,6 +35,14 @@ def verify_pairs(
     return out
 
 
+@inline
+def ratio(shared: int | np.int64, whole: int | np.int64) -> np.float32:
+    """Return shared / whole as a float32 that is 1 only if they are equal, and 0 for 0 / 0."""
+    if shared == whole:
+        return np.float32(1 if whole > 0 else 0)
+    return min(np.float32(shared / whole), _BELOW_ONE)
+
+
 @kernel(f"void({U64}, {OFFSETS}, {OFFSETS}, {OFFSETS}, boolean, float32[::1])")
 def _verify(
     sets: UInt64, offsets: Int64, left: Int64, right: Int64, containment: bool, out: Float32
@@ -51,8 +59,4 @@ def _verify(
             i += np.int64(a <= b)
             j += np.int64(b <= a)
         whole = min(size_i, size_j) if containment else size_i + size_j - shared
-        if shared == whole:
-            out[pair] = 1 if whole > 0 else 0
-        else:
-            # Rounding must not make two huge, almost equal sets equal.
-            out[pair] = min(np.float32(shared / whole), _BELOW_ONE)
+        out[pair] = ratio(shared, whole)

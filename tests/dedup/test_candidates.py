@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup.candidates import GROUP_CAP, NEIGHBOURS, PIVOTS, candidate_pairs
+from dedup.candidates import GROUP_CAP, NEIGHBOURS, PIVOTS, candidate_pairs, unique_pairs
 from dedup.components import connected_components
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=25)
@@ -65,6 +65,22 @@ def test_pairs_of_a_large_group_do_not_follow_the_numbering():
     assert again == sorted(tuple(sorted((renumber[a], renumber[b]))) for a, b in found)
 
 
+def test_with_ranks_the_best_of_a_large_group_meets_everybody():
+    n = 1000
+    rank = np.random.default_rng(2).permutation(n)
+    docs = np.arange(n)
+    left, right = candidate_pairs(np.full(n, 7, dtype=np.uint64), docs, docs.view(np.uint64), rank)
+    best = int(np.argmin(rank))
+    met = set(left[right == best]) | set(right[left == best])
+    assert met == set(range(n)) - {best}
+
+
+def test_with_ranks_the_best_copy_stands_for_a_content():
+    bands, docs = np.full(3, 7, dtype=np.uint64), np.arange(3)
+    left, right = candidate_pairs(bands, docs, bands, np.array([2, 0, 1]))
+    assert (left.tolist(), right.tolist()) == ([0, 1], [1, 2])
+
+
 def test_a_hundred_thousand_identical_documents_make_a_star():
     n = 100_000
     bands = np.repeat(np.array([11, 12, 13], dtype=np.uint64), n)
@@ -72,6 +88,14 @@ def test_a_hundred_thousand_identical_documents_make_a_star():
     left, right = candidate_pairs(bands, docs, np.full(3 * n, 5, dtype=np.uint64))
     assert (left == 0).all()
     assert np.array_equal(right, np.arange(1, n))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12))
+def test_unique_pairs_of_small_and_of_large_numbers(pairs):
+    for offset in (0, (1 << 32) - 2, 1 << 40):  # packed, and too large for that
+        left, right = (np.array(pairs, dtype=np.int64).reshape(-1, 2) + offset).T
+        found = zip(*unique_pairs(left, right), strict=True)
+        assert [(a - offset, b - offset) for a, b in found] == sorted(set(pairs))
 
 
 def test_no_rows():

@@ -34,6 +34,16 @@ def test_normalised_text_is_the_regular_expressions(flat, texts):
     assert found == [expected(text) for text in texts]
 
 
+def test_long_texts_with_white_space_at_every_place_of_a_block(flat):
+    texts = []
+    for place in range(140):
+        for space in (" ", "  ", "\n\t ", "\x85", "\u3000", "\u2003x", "é\xa0 ", "\u200b"):
+            texts.append("a" * place + space + "b" * (150 - place))
+    out, bounds = normalise_space(*flat(texts))
+    found = [out[a:b].tobytes().decode() for a, b in pairwise(bounds)]
+    assert found == [expected(text) for text in texts]
+
+
 def test_digest_is_xxh3_128_of_the_normalised_text(flat):
     hashes = content_hashes(*flat(["  a\n b ", "", "c"]))
     assert hashes.shape == (3, 16)

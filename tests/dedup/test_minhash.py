@@ -8,7 +8,7 @@ from dedup.shingles import shingles
 
 
 @pytest.mark.parametrize("scheme", ["affine32", "legacy"])
-@pytest.mark.parametrize("unit", ["word", "char"])
+@pytest.mark.parametrize("unit", ["word", "char", "space"])
 @pytest.mark.parametrize(("num_perm", "seed", "ngram"), [(128, 1, 5), (37, 9, 1)])
 def test_bit_identical_to_datasketch(flat, corpus, scheme, unit, num_perm, seed, ngram):
     texts = [*corpus[:40], " ".join(map(str, range(9000)))]  # the last one takes several chunks
@@ -21,7 +21,7 @@ def test_bit_identical_to_datasketch(flat, corpus, scheme, unit, num_perm, seed,
         assert row.tolist() == peer.hashvalues.tolist()
 
 
-@pytest.mark.parametrize("unit", ["word", "char"])
+@pytest.mark.parametrize("unit", ["word", "char", "space"])
 def test_a_signature_does_not_depend_on_the_batch(flat, corpus, unit):
     config = NearConfig(unit=unit, num_perm=16)
     together = signatures(*flat(corpus), config)

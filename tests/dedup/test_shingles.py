@@ -23,7 +23,7 @@ def test_shingles_are_equal_where_the_oracles_are(flat, oracle, texts, ngram):
     assert oracle.pattern([*chain(*found)]) == oracle.pattern([*chain(*expected)])
 
 
-@given(TEXTS, st.integers(1, 4), st.sampled_from(["word", "char"]))
+@given(TEXTS, st.integers(1, 4), st.sampled_from(["word", "char", "space"]))
 @settings(max_examples=200, deadline=None)
 def test_sets_are_the_sorted_distinct_shingles(flat, texts, ngram, unit):
     sets = split(*shingle_sets(*flat(texts), ngram, unit))
@@ -37,7 +37,7 @@ def test_sets_of_a_long_and_a_repetitive_document(flat):
     assert long == sorted(long)
 
 
-@pytest.mark.parametrize("unit", ["word", "char"])
+@pytest.mark.parametrize("unit", ["word", "char", "space"])
 def test_a_document_does_not_depend_on_its_batch(flat, corpus, unit):
     together = split(*shingles(*flat(corpus), 5, unit))
     assert together == [split(*shingles(*flat([text]), 5, unit))[0] for text in corpus]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from dedup.words import (
     max_elements,
     read_characters,
+    read_spaced,
     read_words,
     splitmix64,
     tables,
@@ -13,11 +14,26 @@ from dedup.words import (
 
 TEXTS = st.text(
     st.one_of(
-        st.sampled_from("aAbB kKß \n_-'9é世界ก็ΣσςKſİ\u0301\u200d"),
+        st.sampled_from("aAbB kKß \n_-'9é世界ก็นี่รΣσςKſİ\u0301\u200d"),
         st.characters(codec="utf-8", max_codepoint=0x1FFFF),
     ),
     max_size=60,
 )
+
+# Longer than a block, with words that end, start and go on at its edges.
+PIECES = ["abc", "Word12 ", "é", "A" * 9, " ", "x" * 70, "漢", "ก็", ". ", "eightLet", "K", "ß"]
+LONG_TEXTS = st.lists(st.sampled_from(PIECES), max_size=80).map("".join)
+BROKEN = [
+    b"\xc3",
+    b"\xe4\xb8",
+    b"\x96",
+    b"\xff",
+    b"\xe0\x81\x81",
+    b"\xf0\x80\x81\x81",
+    b"\xed\xa0\x80",
+]
+SOUND = [b"ab ", b"long words here ", "é".encode()]
+BYTES = st.lists(st.sampled_from(BROKEN + SOUND), max_size=60).map(b"".join)
 
 
 def words(raw, room=10_000, start=0):
@@ -27,6 +43,16 @@ def words(raw, room=10_000, start=0):
     found, at = [], start
     while at < len(raw):
         at, count = read_words(data, at, len(raw), tables().characters, tables().ascii, out, 0)
+        found += out[:count].tolist()
+    return found
+
+
+def spaced(raw, room=10_000):
+    data = np.frombuffer(raw, dtype=np.uint8)
+    out = np.empty(room, dtype=np.uint64)
+    found, at = [], 0
+    while at < len(raw):
+        at, count = read_spaced(data, at, len(raw), tables("space").ascii, out, 0)
         found += out[:count].tolist()
     return found
 
@@ -44,20 +70,21 @@ def characters(raw, room=10_000):
     return found
 
 
-@given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@given(TEXTS | LONG_TEXTS)
+@settings(max_examples=400, deadline=None)
 def test_words_are_the_oracles(oracle, text):
     found = words(text.encode())
     assert oracle.pattern(found) == oracle.pattern(oracle.words(text))
     assert len(found) <= max_elements(len(text.encode()), "word")
 
 
-@given(TEXTS, st.integers(2, 7))
+@given(TEXTS | LONG_TEXTS, st.integers(2, 40))
 @settings(max_examples=150, deadline=None)
 def test_stopping_when_the_room_ends_changes_nothing(text, room):
     raw = text.encode()
     assert words(raw, room) == words(raw)
     assert characters(raw, room) == characters(raw)
+    assert spaced(raw, room) == spaced(raw)
     assert len(characters(raw)) <= max_elements(len(raw), "char")
 
 
@@ -72,13 +99,22 @@ def test_stopping_when_the_room_ends_changes_nothing(text, room):
         ("漢字", "漢 字", True),  # no spaces between words in Han
         ("漢 a字", "漢a 字", True),
         ("한국어", "한 국어", False),  # Hangul has spaces
-        ("ไทย", "ไ ท ย", True),
+        ("ที่นี่", "ที่ นี่", True),  # Thai words end after their marks
+        ("ก่a", "ก่ a", True),
+        ("ไทย", "ไ ทย", False),
         ("a" * 64, "a" * 128, False),
         ("", "... !", True),
     ],
 )
 def test_word_v1(left, right, equal):
     assert (words(left.encode()) == words(right.encode())) == equal
+
+
+@given(BYTES)
+@settings(deadline=None)
+def test_broken_utf8_separates_words(oracle, raw):
+    expected = oracle.words(raw.decode(errors="replace"))
+    assert oracle.pattern(words(raw)) == oracle.pattern(expected)
 
 
 def test_broken_utf8_separates_and_is_never_read_past():
@@ -97,6 +133,15 @@ def test_char_v1_collapses_separators_and_strips_the_ends():
     assert len(characters(b"ab c")) == 4
     assert characters("漢 字".encode()) != characters("漢字".encode())
     assert characters(b" ... ") == []
+
+
+@given(TEXTS.filter(lambda text: not set(text) & set("\x1c\x1d\x1e\x1f")))
+@settings(deadline=None)
+def test_space_v1_is_pythons_split(oracle, text):
+    # (but for U+001C–001F, which are white space to Python only)
+    found = spaced(text.encode())
+    assert oracle.pattern(found) == oracle.pattern(text.split())
+    assert len(found) <= max_elements(len(text.encode()), "space")
 
 
 def test_splitmix64_reference_value():

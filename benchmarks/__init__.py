@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.<part> [--quick]` prints one JSON object last."""
