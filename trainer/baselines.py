@@ -1,33 +1,25 @@
 """What a trained model has to beat: token models without context, and a general compressor.
 
-All are in bits per byte on the same validation documents. Nothing is tuned: the discount follows
-from the training counts, so the validation documents are never looked at twice.
+All are in bits per byte on the same validation documents. The token models read what the run read,
+since a comparison with one that read more would measure the budget and not the model. Nothing is
+tuned: the discount follows from the training counts, never from the validation documents.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
+from shards.loader import IGNORE, Loader
 from trainer.data import Documents
+from trainer.records import Baselines
 
 Tokens = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 JEFFREYS = 0.5
 """Pseudo-count of every token (Krichevsky & Trofimov 1981), so that none is impossible."""
-
-ZSTD_LEVEL = 19
-
-
-class Baselines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bits per byte of an arm's own token models on the validation documents."""
-
-    unigram: float
-    bigram: float
 
 
 @dataclass(frozen=True)
@@ -83,9 +75,7 @@ def fit_unigram(tokens: Tokens, vocabulary: int) -> Unigram:
 
 def fit_bigram(previous: Tokens, tokens: Tokens, vocabulary: int) -> Bigram:
     """Count the pairs of an arm; `previous[i]` precedes `tokens[i]` in its document."""
-    pairs, counts = np.unique(
-        previous.astype(np.int64) * vocabulary + tokens, return_counts=True
-    )
+    pairs, counts = np.unique(previous.astype(np.int64) * vocabulary + tokens, return_counts=True)
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
     # Without pairs seen twice the estimate is 1 or undefined; 1/2 keeps it a discount.
     discount = once / (once + 2 * twice) if once and twice else 0.5
@@ -102,22 +92,44 @@ def fit_bigram(previous: Tokens, tokens: Tokens, vocabulary: int) -> Bigram:
     )
 
 
-def token_baselines(training: Documents, valid: Documents, vocabulary: int) -> Baselines:
-    """Fit both token models to an arm's documents; return their bpb on the validation documents.
+def fit_and_score(previous: Tokens, tokens: Tokens, valid: Documents, vocabulary: int) -> Baselines:
+    """Fit both token models to (previous, token) pairs; return bpb on the validation documents.
 
-    The first token of a document is predicted from EOS, as the trained model sees it.
+    The first token of a validation document is predicted from EOS, as the trained model sees it.
     """
-    unigram = fit_unigram(training.tokens, vocabulary)
-    bigram = fit_bigram(training.previous(), training.tokens, vocabulary)
-    bits = np.log(2) * valid.bytes.sum()
+    unigram = fit_unigram(tokens, vocabulary)
+    bigram = fit_bigram(previous, tokens, vocabulary)
+    bits_of_nats = np.log(2) * valid.bytes.sum()
     return Baselines(
-        unigram=float(unigram.nats(valid.tokens).sum() / bits),
-        bigram=float(bigram.nats(valid.previous(), valid.tokens).sum() / bits),
+        unigram=float(unigram.nats(valid.tokens).sum() / bits_of_nats),
+        bigram=float(bigram.nats(valid.previous(), valid.tokens).sum() / bits_of_nats),
     )
 
 
-def zstd_bpb(texts: list[bytes]) -> float:
-    """Compress each text on its own at level 19, without checksum; return bits per byte of all."""
-    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False)
-    size = sum(len(compressor.compress(text)) for text in texts)
-    return 8 * size / max(1, sum(map(len, texts)))
+def pairs_read(loader: Loader, samples: int) -> tuple[Tokens, Tokens]:
+    """Return the (previous, token) pairs that a run reads, each sample once.
+
+    Args:
+        loader: a new loader of the run's view, seed and shape (rank 0 of 1); it is used up.
+        samples: how many the run takes; more than one epoch adds nothing.
+    """
+    wanted = min(samples, loader.samples_per_epoch)
+    previous, tokens = [], []
+    while wanted > 0:
+        batch = loader.next()
+        targets = batch.targets[:wanted]
+        real = targets != IGNORE
+        previous.append(batch.inputs[:wanted][real])
+        tokens.append(targets[real])
+        wanted -= len(targets)
+    return np.concatenate(previous), np.concatenate(tokens)
+
+
+def zstd_bpb(valid: Documents) -> float | None:
+    """Return bits per byte of the validation documents by the dataset's own zstd signal.
+
+    None where the dataset carries no `zstd_bpb` column: a tokens dataset holds no text to compress.
+    """
+    if valid.zstd_bits is None:
+        return None
+    return float(valid.zstd_bits.sum() / valid.bytes.sum())

@@ -34,9 +34,9 @@ class ModelConfig(
     the output layer.
     """
 
-    dim: Annotated[int, Meta(ge=8)] = 192
-    layers: Positive = 4
-    heads: Positive = 3
+    dim: Annotated[int, Meta(ge=8)] = 128
+    layers: Positive = 3
+    heads: Positive = 2
     mlp_ratio: Rate = 4.0
     activation: Literal["relu2", "swiglu"] = "relu2"
     tied: bool = False
@@ -73,13 +73,13 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     model: ModelConfig = ModelConfig()
-    sequence_length: Annotated[int, Meta(ge=2)] = 256
+    sequence_length: Annotated[int, Meta(ge=2)] = 128
     batch_size: Positive = 16
-    tokens: Positive = 600_000
+    tokens: Positive = 250_000
     steps: Positive | None = None
     optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: Rate = 0.01
-    embedding_learning_rate: Rate = 0.01
+    embedding_learning_rate: Rate = 0.03
     weight_decay: NotNegative = 0.1
     grad_clip: NotNegative = 1.0
     schedule: Literal["wsd", "cosine"] = "wsd"

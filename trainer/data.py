@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from shards.dataset import TokenDataset
 from shards.errors import TrainingError
+from shards.hashing import xxh128
 from shards.select import select
 
 ZSTD_COLUMN = "zstd_bpb"
@@ -35,6 +36,13 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self.bytes)
+
+    def digest(self) -> str:
+        """Return a hash of the documents' tokens, lengths, bytes and sources (32 hex digits)."""
+        parts = (self.tokens, self.offsets, self.bytes, self.source)
+        return xxh128(
+            b"".join(xxh128(np.ascontiguousarray(part).data.cast("B")) for part in parts)
+        ).hex()
 
     def previous(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Return the token before each token; EOS before the first of a document."""

@@ -44,9 +44,7 @@ class Evaluation:
         """Return bits per byte of each source that has a document."""
         bits = np.bincount(self.source, self.bits, minlength=len(self.sources))
         sizes = np.bincount(self.source, self.bytes, minlength=len(self.sources))
-        return {
-            name: float(bits[i] / sizes[i]) for i, name in enumerate(self.sources) if sizes[i]
-        }
+        return {name: float(bits[i] / sizes[i]) for i, name in enumerate(self.sources) if sizes[i]}
 
 
 def windows(offsets: Ints, length: int) -> Ints:

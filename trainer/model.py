@@ -12,7 +12,7 @@ one product applies at once and that Muon treats one by one.
 import math
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
@@ -71,9 +71,7 @@ def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor
 def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     """Rotate the pair (i, i + K/2) of every head by its position's angle (RoPE, eq. 34)."""
     first, second = x_BHTK.chunk(2, dim=-1)
-    return torch.cat(
-        (first * cos_TK - second * sin_TK, second * cos_TK + first * sin_TK), dim=-1
-    )
+    return torch.cat((first * cos_TK - second * sin_TK, second * cos_TK + first * sin_TK), dim=-1)
 
 
 class Attention(nn.Module):
@@ -109,7 +107,7 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`, position by position."""
-        h_BTF = F.linear(x_BTD, self.up.flatten(0, 1))
+        h_BTF: Tensor = F.linear(x_BTD, self.up.flatten(0, 1))
         if self.gated:
             gate, value = h_BTF.chunk(2, dim=-1)
             h_BTF = F.silu(gate) * value
@@ -131,7 +129,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`."""
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TK, sin_TK)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        y_BTD: Tensor = x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return y_BTD
 
 
 class Transformer(nn.Module):
@@ -140,8 +139,8 @@ class Transformer(nn.Module):
     `length` is the longest sequence; `forward` takes shorter ones.
     """
 
-    cos_TK: Tensor
-    sin_TK: Tensor
+    cos_TK: Tensor  # noqa: N815 (shape suffixes)
+    sin_TK: Tensor  # noqa: N815
 
     def __init__(self, config: ModelConfig, vocabulary: int, length: int) -> None:
         super().__init__()
@@ -170,11 +169,13 @@ class Transformer(nn.Module):
             parameter.data.copy_(values)
 
         normal(self.embedding, 0.02 if self.head is None else 1.0)
-        for block in self.blocks:
-            normal(block.attention.qkv, 1 / math.sqrt(block.attention.qkv.shape[-1]))
-            normal(block.mlp.up, 1 / math.sqrt(block.mlp.up.shape[-1]))
-            nn.init.zeros_(block.attention.out)
-            nn.init.zeros_(block.mlp.down)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                normal(module.qkv, 1 / math.sqrt(module.qkv.shape[-1]))
+                nn.init.zeros_(module.out)
+            elif isinstance(module, MLP):
+                normal(module.up, 1 / math.sqrt(module.up.shape[-1]))
+                nn.init.zeros_(module.down)
         if self.head is not None:
             nn.init.zeros_(self.head)
 
@@ -200,6 +201,4 @@ def token_nats(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tenso
 def mean_nats(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
     """Return the training loss: mean nats per token over targets that are not `IGNORED`."""
     logits_BTV = model(inputs_BT)
-    return F.cross_entropy(
-        logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED
-    )
+    return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED)

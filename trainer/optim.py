@@ -59,8 +59,8 @@ def orthogonalise(gradients: Tensor) -> Tensor:
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    x = x.to(torch.float32)
-    return x if wide else x.mT
+    result: Tensor = x.to(torch.float32)
+    return result if wide else result.mT
 
 
 class Muon(torch.optim.Optimizer):
@@ -73,9 +73,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, parameters: Iterable[Tensor], lr: float, weight_decay: float, momentum: float = 0.95
     ) -> None:
-        super().__init__(
-            parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
-        )
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -90,7 +88,7 @@ class Muon(torch.optim.Optimizer):
                     stacks.setdefault((short, long), []).append((parameter, update))
             for (_, long), members in stacks.items():
                 wide = [u if u.shape[-2] <= u.shape[-1] else u.mT for _, u in members]
-                results = orthogonalise(torch.cat(wide)).split([len(u) for u in wide])
+                results = torch.split(orthogonalise(torch.cat(wide)), [len(u) for u in wide])
                 for (parameter, update), result in zip(members, results, strict=True):
                     turned = result if update.shape == result.shape else result.mT
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -115,7 +113,8 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
 
     Every parameter group remembers its peak learning rate as `peak_lr`. Only hidden matrices decay.
     """
-    hidden, rest = [], []
+    hidden: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in model.named_parameters():
         is_hidden = name.startswith("blocks.") and parameter.ndim >= 2
         (hidden if is_hidden else rest).append(parameter)
@@ -127,9 +126,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
         first = torch.optim.AdamW(
             hidden, lr=config.learning_rate, weight_decay=config.weight_decay, **adam
         )
-    second = torch.optim.AdamW(
-        rest, lr=config.embedding_learning_rate, weight_decay=0.0, **adam
-    )
+    second = torch.optim.AdamW(rest, lr=config.embedding_learning_rate, weight_decay=0.0, **adam)
     for optimizer in (first, second):
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

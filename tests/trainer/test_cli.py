@@ -1,0 +1,80 @@
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from shards.errors import AssayError
+from trainer.cli import study_command, train_command
+
+RECIPE = """
+[train]
+sequence_length = 16
+batch_size = 4
+steps = 3
+eval_tokens = 200
+threads = 1
+model = { dim = 16, layers = 1, heads = 2 }
+
+[study]
+seeds = [1, 2]
+bootstrap_samples = 100
+"""
+
+
+@pytest.fixture
+def call(folder, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+
+    def run(command, *arguments):
+        fixed = [str(recipe), "--data", str(folder), "--out", str(tmp_path / "out")]
+        return CliRunner().invoke(command, [*fixed, *arguments], catch_exceptions=True)
+
+    return run
+
+
+def test_train_prints_one_line_and_skips_when_done(call, tmp_path):
+    first = call(train_command, "--quiet", "--arm", "curated", "--seed", "5")
+    assert first.exit_code == 0
+    assert "bits per byte after 192 tokens" in first.stdout
+    assert msgspec.json.decode((tmp_path / "out/run.json").read_bytes())["seed"] == 5
+    assert call(train_command, "--quiet", "--arm", "curated", "--seed", "5").stdout == first.stdout
+
+
+def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
+    for command, words in ((train_command, "3 steps of 64 tokens"), (study_command, "4 runs")):
+        result = call(command, "--dry-run")
+        assert result.exit_code == 0
+        assert words in result.stdout
+        assert "parameters" in result.stdout
+        assert "FLOP" in result.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_study_prints_its_sentence_or_json(call):
+    result = call(study_command, "--quiet")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("INCONCLUSIVE")  # three steps teach nothing
+    summary = msgspec.json.decode(call(study_command, "--json", "--quiet").stdout)
+    assert summary["sentence"] + "\n" == result.stdout
+    arm = summary["arms"]["curated"]
+    assert arm["ci_low"] <= arm["delta"] <= arm["ci_high"]
+    assert arm["verdict"] == "INCONCLUSIVE"
+    assert summary["arms"]["raw"]["delta"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--select", "True"], "shares 100 documents"),
+        (["--select", "x", "--arm", "raw"], "give one of the two"),
+        (["--arm", "row"], "the arms .'raw', 'curated'."),
+        (["--set", "train.step=3"], "did you mean 'steps'"),
+        (["--set", "study.valid='nonsense =='"], "nonsense"),
+        (["--set", "study.valid=\"split == 'test'\""], "has no document"),
+    ],
+)
+def test_bad_requests_are_errors_that_say_what(call, arguments, message):
+    result = call(train_command, *arguments)
+    assert isinstance(result.exception, AssayError)
+    with pytest.raises(AssayError, match=message):
+        raise result.exception

@@ -1,0 +1,50 @@
+import subprocess
+import sys
+
+import pytest
+
+from shards.config import decode
+from shards.errors import RecipeError
+from trainer.config import ModelConfig, StudyConfig, TrainConfig
+
+
+def test_defaults_decode_from_an_empty_recipe():
+    assert decode({}, "train", TrainConfig) == TrainConfig()
+    assert decode({}, "study", StudyConfig).control == "raw"
+
+
+@pytest.mark.parametrize(
+    ("table", "section", "type_", "message"),
+    [
+        ({"train": {"model": {"dims": 64}}}, "train", TrainConfig, "did you mean 'dim'"),
+        ({"train": {"model": {"dim": 66, "heads": 4}}}, "train", TrainConfig, "multiple of heads"),
+        ({"train": {"model": {"dim": 12, "heads": 4}}}, "train", TrainConfig, "RoPE"),
+        ({"train": {"optimizer": "sgd"}}, "train", TrainConfig, "train.optimizer = 'sgd'"),
+        ({"train": {"learning_rate": 0.0}}, "train", TrainConfig, "train.learning_rate"),
+        ({"study": {"control": "x"}}, "study", StudyConfig, "control 'x' is not one of"),
+        ({"study": {"seeds": [1]}}, "study", StudyConfig, "study.seeds"),
+        ({"study": {"seeds": [1, 1]}}, "study", StudyConfig, "must differ"),
+        ({"study": {"arms": {"raw": "True", "a/b": "True"}}}, "study", StudyConfig, "'a/b'"),
+        ({"study": {"level": 1.0}}, "study", StudyConfig, "study.level"),
+    ],
+)
+def test_errors_name_the_key_and_the_value(table, section, type_, message):
+    with pytest.raises(RecipeError, match=message):
+        decode(table, section, type_)
+
+
+def test_the_budget_is_tokens_rounded_up_unless_steps_are_given():
+    config = TrainConfig(sequence_length=10, batch_size=3, tokens=61)
+    assert config.total_steps == 3
+    assert TrainConfig(steps=7, tokens=1).total_steps == 7
+
+
+def test_hidden_units_are_a_multiple_of_eight():
+    assert ModelConfig(dim=64, heads=2, mlp_ratio=2.7).hidden == 176
+
+
+def test_command_line_and_records_import_no_torch():
+    code = (
+        "import sys, trainer.cli, trainer.records, trainer.show; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

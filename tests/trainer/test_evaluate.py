@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.trainer.conftest import VOCABULARY
+from trainer.config import ModelConfig
+from trainer.data import read_documents
+from trainer.evaluate import BATCH_TOKENS, _rows_that_fit, evaluate, windows
+from trainer.model import Transformer
+
+
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=20), st.integers(2, 16))
+def test_windows_score_every_token_once_with_enough_context(sizes, length):
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    cut = windows(offsets, length)
+    scored = np.concatenate([np.arange(s, e) for _, _, e, s in cut])
+    assert np.array_equal(np.sort(scored), np.arange(offsets[-1]))
+    for document, first, end, start in cut:
+        assert offsets[document] <= first <= start < end <= offsets[document + 1]
+        assert end - first <= length
+        assert first == offsets[document] or start - first >= length // 2
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=400))
+def test_batches_fit_and_are_not_smaller_than_needed(lengths):
+    ascending = np.sort(np.array(lengths))
+    rows = _rows_that_fit(ascending)
+    assert 1 <= rows <= len(ascending)
+    assert rows == 1 or rows * ascending[rows - 1] <= BATCH_TOKENS
+    assert rows == len(ascending) or (rows + 1) * ascending[rows] > BATCH_TOKENS
+
+
+def test_a_uniform_model_needs_log_v_bits_for_every_token(dataset):
+    class Uniform(nn.Module):
+        def forward(self, tokens):
+            return torch.zeros(*tokens.shape, VOCABULARY)
+
+    documents = read_documents(dataset, "split == 'valid'")
+    result = evaluate(Uniform(), documents, 8)
+    expected = np.diff(documents.offsets) * math.log2(VOCABULARY)
+    assert np.allclose(result.bits, expected, rtol=1e-5)
+    assert result.bpb == result.bits.sum() / documents.bytes.sum()
+    by_source = result.by_source()
+    shares = np.bincount(documents.source, documents.bytes) / documents.bytes.sum()
+    assert np.isclose(shares @ [by_source["one"], by_source["two"]], result.bpb)
+
+
+def test_batching_does_not_change_a_document(dataset):
+    """Each document by itself, token by token, gives what the padded batches give."""
+    length = 8
+    model = Transformer(ModelConfig(dim=16, layers=1, heads=2), VOCABULARY, length)
+    model.initialise(0)
+    with torch.no_grad():
+        model.head.normal_(generator=torch.Generator().manual_seed(1))
+    documents = read_documents(dataset, "split == 'valid'", 300)
+    result = evaluate(model, documents, length)
+    previous = documents.previous().astype(np.int64)
+    for document in (0, len(documents) - 1):
+        nats = 0.0
+        for d, first, end, start in windows(documents.offsets, length):
+            if d == document:
+                with torch.no_grad():
+                    logits = model(torch.from_numpy(previous[None, first:end]))
+                rows = logits[0].double().log_softmax(-1)
+                for place in range(start, end):
+                    nats -= rows[place - first, int(documents.tokens[place])].item()
+        assert math.isclose(result.bits[document], nats / math.log(2), rel_tol=1e-4)

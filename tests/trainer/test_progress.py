@@ -1,0 +1,52 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from trainer import progress
+
+
+@pytest.fixture
+def output(monkeypatch):
+    def attach(*, terminal: bool) -> io.StringIO:
+        stream = io.StringIO()
+        console = Console(file=stream, force_terminal=terminal, width=120)
+        monkeypatch.setattr(progress, "console", console)
+        return stream
+
+    return attach
+
+
+def show(*, quiet: bool) -> None:
+    with progress.Reporter(quiet=quiet, runs=2) as reporter:
+        reporter.skipped("raw-1", 2.5)
+        reporter.start("[curated]-1", 20, first=10)
+        reporter.evaluated(2.25)
+        for step in range(11, 21):
+            reporter.step(step, 3.5, 12345.0)
+
+
+def test_plain_lines_where_there_is_no_terminal(output):
+    stream = output(terminal=False)
+    show(quiet=False)
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == [
+        "raw-1: done before, bpb 2.5000",
+        "[curated]-1: goes on from step 10 of 20",
+    ]
+    assert lines[-1] == "[curated]-1: step 20/20 loss 3.500 bpb 2.250 12,345 tok/s"
+    assert len(lines) == 5
+
+
+def test_a_bar_in_a_terminal(output):
+    stream = output(terminal=True)
+    show(quiet=False)
+    assert "[curated]-1 (2/2)" in stream.getvalue()
+    assert "20/20" in stream.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_shows_nothing(output, terminal):
+    stream = output(terminal=terminal)
+    show(quiet=True)
+    assert stream.getvalue() == ""

@@ -1,0 +1,106 @@
+import msgspec
+import numpy as np
+import pytest
+
+from shards.errors import RecipeError
+from tests.trainer.test_loop import Interrupter
+from trainer.config import StudyConfig
+from trainer.progress import Reporter
+from trainer.records import STUDY, StudyRecord, read_record, read_valid
+from trainer.study import check_apart, open_study, run_name, run_study
+
+STUDY_CONFIG = StudyConfig(
+    arms={
+        "noise": "split == 'train' and dropped != ''",
+        "clean": "split == 'train' and dropped == ''",
+    },
+    control="noise",
+    seeds=[1, 2, 3],
+    bootstrap_samples=500,
+)
+
+
+@pytest.fixture(scope="module")
+def planted(dataset, tmp_path_factory):
+    """A study with a true difference: the control reads noise, the arm what validation is like."""
+    from tests.trainer.conftest import TINY
+
+    out = tmp_path_factory.mktemp("study")
+    config = msgspec.structs.replace(
+        TINY, steps=60, learning_rate=0.05, embedding_learning_rate=0.05, eval_every=30
+    )
+    data = open_study(dataset, STUDY_CONFIG, config)
+    return out, data, config, run_study(data, STUDY_CONFIG, config, out, Reporter(quiet=True))
+
+
+def test_the_record_follows_from_the_runs(planted):
+    out, data, _, record = planted
+    assert record == read_record(out / STUDY, StudyRecord)
+    assert record.tokens == 60 * 128
+    for name, arm in record.arms.items():
+        bits = [
+            read_valid(out / run_name(name, s.seed), sha)[0]
+            for s, sha in zip(arm.seeds, shas(out, name), strict=True)
+        ]
+        scores = [b.sum() / data.valid.bytes.sum() for b in bits]
+        assert arm.bpb == pytest.approx(np.mean(scores))
+        assert [s.bpb for s in arm.seeds] == scores
+        assert arm.tokens == record.tokens
+        assert arm.epochs == pytest.approx(record.tokens / arm.available_tokens)
+        assert arm.unique_tokens <= arm.available_tokens
+        assert arm.baselines_all.bigram <= arm.baselines.bigram + 0.05
+    assert record.valid.zstd_bpb == pytest.approx(4)
+    assert record.parameters > 0 < record.flops
+
+
+def shas(out, name):
+    return [
+        msgspec.json.decode((out / run_name(name, seed) / "run.json").read_bytes())["valid_sha256"]
+        for seed in STUDY_CONFIG.seeds
+    ]
+
+
+def test_a_planted_difference_is_measured_but_the_gate_decides(planted):
+    """Noise teaches nothing beyond pairs, so the control fails the gate, whatever the interval."""
+    record = planted[3]
+    clean = record.arms["clean"]
+    assert clean.delta < -0.2
+    assert clean.ci_low < clean.delta < clean.ci_high < 0
+    assert record.arms["noise"].delta is None
+    assert record.arms["noise"].verdict == "control"
+    assert not record.arms["noise"].beats_baselines
+    assert not record.gate_passed
+    assert record.verdict == clean.verdict == "INCONCLUSIVE"
+    assert "noise-1" in record.sentence
+    assert record.sentence.startswith("INCONCLUSIVE")
+
+
+def test_a_second_call_runs_nothing_and_gives_the_same_record(planted):
+    out, data, config, record = planted
+    reporter = Interrupter(0)
+    assert run_study(data, STUDY_CONFIG, config, out, reporter) == record
+    assert reporter.seen == []
+
+
+def test_a_stopped_study_goes_on_and_ends_the_same(dataset, tiny, tmp_path):
+    data = open_study(dataset, STUDY_CONFIG, tiny())
+    whole = run_study(data, STUDY_CONFIG, tiny(), tmp_path / "a", Reporter(quiet=True))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(data, STUDY_CONFIG, tiny(), tmp_path / "b", Interrupter(7))
+    rest = run_study(data, STUDY_CONFIG, tiny(), tmp_path / "b", Reporter(quiet=True))
+    assert without_speed(rest) == without_speed(whole)
+
+
+def without_speed(record):
+    plain = msgspec.to_builtins(record)
+    for arm in plain["arms"].values():
+        for seed in arm["seeds"]:
+            del seed["tokens_per_s"]
+    return plain
+
+
+def test_an_arm_that_touches_the_validation_is_refused(dataset, tiny):
+    arms = {"raw": "True", "clean": "split == 'train' and dropped == ''"}
+    with pytest.raises(RecipeError, match=r"study\.arms\.raw = 'True' shares 100 documents"):
+        open_study(dataset, StudyConfig(arms=arms), tiny())
+    check_apart(dataset, "split == 'train'", "split == 'valid'", "x")

@@ -1,0 +1,243 @@
+"""What runs and studies leave on disk (light: imports no torch).
+
+A run's folder holds `metrics.jsonl` (a `Metrics` a step), `valid.npz` (bits and bytes of every
+validation document), the checkpoint, and `run.json`, written last. A study's folder holds one run
+per arm and seed, and `study.json`, from which a report can be made without anything else.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from shards.atomic import write_atomic
+from shards.errors import CorruptError
+from trainer.config import StudyConfig, TrainConfig
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+VALID = "valid.npz"
+STUDY = "study.json"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One step: `loss` in nats per token before the update, `tokens` trained on after it.
+
+    `grad_norm` is the norm before clipping; `seconds` leaves out validation; `wait_share` is the
+    share of them spent waiting for data; `valid_bpb` stands where validation was due.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    seconds: float
+    tokens_per_s: float
+    wait_share: float
+    valid_bpb: float | None = None
+
+
+class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A place on a learning curve: mean training loss (nats per token) since the last point."""
+
+    step: int
+    tokens: int
+    train_loss: float
+    valid_bpb: float
+
+
+class Baselines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bits per byte of token models on the validation documents."""
+
+    unigram: float
+    bigram: float
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`run.json`: a finished run.
+
+    `tokens` were trained on (positions: the padding of a selection's last sample counts),
+    `unique_tokens` of them for the first time, out of `available_tokens` in the selection; `epochs`
+    = tokens / available. `baselines` were fitted to what the run read.
+    `facts` holds what may differ between two equal runs: time, speed, versions.
+    """
+
+    format: int = 1
+    run_key: str
+    dataset_id: str
+    select: str
+    selection_hash: str
+    valid_hash: str
+    seed: int
+    config: TrainConfig
+    definitions: dict[str, str]
+    device: str
+    parameters: int
+    flops_per_token: int
+    steps: int
+    tokens: int
+    unique_tokens: int
+    available_tokens: int
+    epochs: float
+    bpb: float
+    by_source: dict[str, float]
+    curve: list[CurvePoint]
+    baselines: Baselines
+    valid_sha256: str
+    checkpoint_sha256: str
+    facts: dict[str, Any] = {}
+
+    @property
+    def beats_baselines(self) -> bool:
+        """Whether the model learned more than its data's token and pair frequencies."""
+        return self.bpb < min(self.baselines.unigram, self.baselines.bigram)
+
+
+class SeedResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One run of an arm, in its folder `run` beside `study.json`."""
+
+    seed: int
+    run: str
+    bpb: float
+    by_source: dict[str, float]
+    baselines: Baselines
+    beats_baselines: bool
+    unique_tokens: int
+    tokens_per_s: float
+    curve: list[CurvePoint]
+
+
+class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One arm: mean bits per byte over seeds, and its difference from the control.
+
+    `delta` = arm − control (negative: the arm is better); `ci_low`, `ci_high` bound it with
+    respect to both seeds and documents, `seed_ci` and `document_ci` each alone. The control has
+    none of these. `baselines` are means over seeds, of models that read what the runs read;
+    `baselines_all` of models that read the whole arm, `available_tokens`.
+    """
+
+    select: str
+    documents: int
+    available_tokens: int
+    tokens: int
+    unique_tokens: int
+    epochs: float
+    bpb: float
+    by_source: dict[str, float]
+    baselines: Baselines
+    baselines_all: Baselines
+    beats_baselines: bool
+    seeds: list[SeedResult]
+    delta: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    seed_ci: tuple[float, float] | None = None
+    document_ci: tuple[float, float] | None = None
+    verdict: str = "control"
+
+
+class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The validation documents; `zstd_bpb` from the dataset's signal, each document on its own."""
+
+    select: str
+    documents: int
+    tokens: int
+    bytes: int
+    zstd_bpb: float | None
+
+
+class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`study.json`: every arm trains on the same number of tokens with the same FLOPs.
+
+    `verdict` is that of the study: INCONCLUSIVE if the gate failed, otherwise "conclusive".
+    """
+
+    format: int = 1
+    dataset_id: str
+    study: StudyConfig
+    train: TrainConfig
+    parameters: int
+    flops: int
+    tokens: int
+    valid: ValidResult
+    arms: dict[str, ArmResult]
+    control: str
+    gate_passed: bool
+    gate: str
+    verdict: str
+    sentence: str
+
+
+def write_record(path: Path, record: msgspec.Struct) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+
+
+def read_record(path: Path, type_: type[S]) -> S:
+    """Read a record.
+
+    Raises:
+        CorruptError: the file is not such a record.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(f"{path}: not a {type_.__name__}: {error}; remove it") from None
+
+
+def read_metrics(folder: Path, until: int) -> list[Metrics]:
+    """Return the metrics of a run up to step `until`; a line cut off by a crash is left out."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines():
+        try:
+            row = msgspec.json.decode(line, type=Metrics)
+        except msgspec.DecodeError:
+            break
+        if row.step <= until:
+            rows.append(row)
+    return rows
+
+
+def curve_of(rows: list[Metrics]) -> list[CurvePoint]:
+    """Return the points at which validation was done, with the mean loss since the last one."""
+    points, losses = [], []
+    for row in rows:
+        losses.append(row.loss)
+        if row.valid_bpb is not None:
+            mean = float(np.mean(losses))
+            points.append(CurvePoint(row.step, row.tokens, mean, row.valid_bpb))
+            losses = []
+    return points
+
+
+def write_valid(folder: Path, bits: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> str:
+    """Write bits and raw bytes of every validation document; return the file's sha256."""
+    buffer = io.BytesIO()
+    np.savez(buffer, bits=bits, bytes=sizes)
+    data = buffer.getvalue()
+    write_atomic(folder / VALID, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_valid(folder: Path, sha256: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Read bits `float64[n]` and bytes `int64[n]` of every validation document of a run.
+
+    Raises:
+        CorruptError: the file is missing or does not match the hash in `run.json`.
+    """
+    path = folder / VALID
+    data = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CorruptError(f"{path}: does not match {RUN}; remove {folder} to run it again")
+    with np.load(io.BytesIO(data)) as arrays:
+        return arrays["bits"], arrays["bytes"]
