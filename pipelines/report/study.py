@@ -1,0 +1,145 @@
+"""What the trainer left on disk, as far as the report shows it.
+
+`trainer` and `pipelines` do not import each other (spine.md), so the fields that the report needs
+are named here again; fields that it does not know are skipped. `trainer/records.py` says what each
+one means.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from shards.errors import CorruptError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """Validation bits per byte after `tokens` trained tokens."""
+
+    tokens: int
+    valid_bpb: float
+
+
+class Baselines(msgspec.Struct, frozen=True):
+    """Bits per byte of token models on the validation documents."""
+
+    unigram: float
+    bigram: float
+
+
+class SeedResult(msgspec.Struct, frozen=True):
+    """One run of an arm."""
+
+    seed: int
+    bpb: float
+    curve: list[CurvePoint]
+    tokens_per_s: float = 0.0
+
+
+class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm; `delta` and intervals are arm − control, None for the control."""
+
+    select: str
+    documents: int
+    available_tokens: int
+    tokens: int
+    epochs: float
+    bpb: float
+    by_source: dict[str, float]
+    baselines: Baselines
+    seeds: list[SeedResult]
+    delta: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    seed_ci: tuple[float, float] | None = None
+    document_ci: tuple[float, float] | None = None
+    verdict: str = "control"
+
+
+class Valid(msgspec.Struct, frozen=True):
+    """The validation documents."""
+
+    select: str
+    documents: int
+    bytes: int
+    zstd_bpb: float | None = None
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """`study.json`. `study` and `train` are the recipe's tables."""
+
+    dataset_id: str
+    study: dict[str, Any]
+    train: dict[str, Any]
+    parameters: int
+    flops: int
+    tokens: int
+    valid: Valid
+    arms: dict[str, ArmResult]
+    control: str
+    gate_passed: bool
+    gate: str
+    sentence: str
+
+    @property
+    def level(self) -> float:
+        """1 − coverage of the study's intervals."""
+        return float(self.study.get("level", 0.05))
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training steps, over all runs."""
+        return sum(
+            arm.tokens / seed.tokens_per_s
+            for arm in self.arms.values()
+            for seed in arm.seeds
+            if seed.tokens_per_s
+        )
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """`run.json`: a single training, which compares nothing."""
+
+    dataset_id: str
+    select: str
+    seed: int
+    config: dict[str, Any]
+    parameters: int
+    tokens: int
+    epochs: float
+    bpb: float
+    curve: list[CurvePoint]
+    baselines: Baselines
+    facts: dict[str, Any] = {}
+
+
+def read_study(runs: Path) -> Study | None:
+    """Return the study in the folder `runs`, None where there is none.
+
+    Raises:
+        CorruptError: the file is not a study's record.
+    """
+    return _read(runs / "study.json", Study)
+
+
+def read_run(runs: Path) -> Run | None:
+    """Return the single run of a chain without a study: `train/run.json` or `run.json`.
+
+    Raises:
+        CorruptError: the file is not a run's record.
+    """
+    return _read(runs / "train" / "run.json", Run) or _read(runs / "run.json", Run)
+
+
+def _read(path: Path, type_: type[S]) -> S | None:
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptError(
+            f"{path}: not a {type_.__name__.lower()} record: {error}; make it again with"
+            f" `assay {'study' if type_ is Study else 'train'}`"
+        ) from None
