@@ -7,7 +7,8 @@ import msgspec
 import dedup.config
 import pipelines.quality
 from dedup.config import DedupConfig
-from pipelines.filters import FiltersConfig
+from pipelines.curate.keep import policy_signal
+from pipelines.filters import FiltersConfig, make_rules
 from pipelines.quality import SignalsConfig
 from pipelines.readers import Fields
 from shards.config import Table, decode
@@ -86,6 +87,8 @@ def curate_recipe(table: Table) -> CurateRecipe:
         split=decode(table, "split", SplitConfig),
         output=decode(table, "output", OutputConfig),
     )
+    policy_signal(recipe.dedup.near.keep)
+    make_rules(recipe.filters)
     if not recipe.input.paths:
         raise RecipeError(
             "input.paths is empty: name at least one file,"

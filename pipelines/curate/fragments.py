@@ -15,7 +15,7 @@ import pyarrow as pa
 import xxhash
 
 from pipelines import files
-from pipelines.curate.plan import InputFile, Plan
+from pipelines.curate.plan import Plan
 from shards.errors import CorruptError
 from shards.manifest import Counts
 
@@ -33,7 +33,7 @@ class FragmentInfo(msgspec.Struct, frozen=True):
 
 def fragment_path(work: str, plan: Plan, index: int) -> str:
     """Return the path of the fragment of range `index`: named by input content and span."""
-    owner: InputFile = plan.inputs[plan.range_inputs[index]]
+    owner = plan.owner(index)
     span = plan.ranges[index]
     return files.join(work, "fragments", f"{owner.hash}-{owner.copy}-{span.start}-{span.end}.arrow")
 

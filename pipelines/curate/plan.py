@@ -45,6 +45,10 @@ class Plan(msgspec.Struct, frozen=True):
     scan_key: str
     stage_key: str
 
+    def owner(self, index: int) -> InputFile:
+        """Return the input file of range `index`."""
+        return self.inputs[self.range_inputs[index]]
+
 
 def number_copies(hashed: list[tuple[str, int, str]]) -> list[InputFile]:
     """Order (path, bytes, hash) by hash and number files with equal content 0, 1, ….

@@ -1,6 +1,6 @@
 """Resolve: band hashes → candidate pairs → verified edges → decisions, in numbered buckets.
 
-    emit      fragment → (bucket, packed rows of band hash, content hash, place)
+    emit      fragment → (bucket, packed rows of band hash, content hash, place, rank)
     pair      bucket   → (partition, packed candidate pairs)
     verify    partition → packed verified edges and the nodes at their ends
     decide    everything → one decisions file per final shard, and a summary
@@ -25,8 +25,8 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate import fragments
 from pipelines.curate.decisions import DECISION_SCHEMA, EDGE, NODE, decide, top_clusters
+from pipelines.curate.keep import keep_columns, keep_order, pair_rank
 from pipelines.curate.scan import ScanContext, id_bytes, shard_of
-from pipelines.filters import apply_rules, make_rules
 from pipelines.progress import ProgressLog
 from shards.errors import ReconcileError
 from shards.text import flat
@@ -34,7 +34,7 @@ from shards.text import flat
 BUCKETS = 64
 """Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
 
-_ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8")])
+_ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
 _PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
 
 Payload = tuple[bytes, bytes, int]
@@ -71,34 +71,25 @@ class EmitRows(beam.DoFn):
         self._context = context
 
     def process(self, index: int) -> Iterator[tuple[int, bytes]]:
+        scan = self._context.scan
         table = fragments.open_fragment(self._context.path(index)).read_all()
-        table = table.select(["content_hash", "bands", "error"])
-        recipe = self._context.scan.recipe
-        halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
         places = (np.uint64(index) << np.uint64(32)) | np.arange(len(table), dtype=np.uint64)
+        rows = np.empty(len(table), dtype=_ROW)
+        halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
+        rows["hash"], rows["content"], rows["place"] = halves[:, 1], halves[:, 0], places
+        rows["rank"] = pair_rank(*keep_order(table, scan.recipe, scan.plan.owner(index).order))
         banded = np.asarray(table["bands"].is_valid())
         # Without exact dedup, equal contents are near duplicates like any other: they are still
         # contracted first, so that the outcome does not hang on which pairs a bucket gave.
-        same = np.asarray(table["error"].is_null()) if recipe.dedup.exact.enabled else banded
-        yield from _by_bucket(_rows(halves[same, 1], halves[same, 0], places[same]), BUCKETS)
+        exact = np.asarray(table["error"].is_null()) if scan.recipe.dedup.exact.enabled else banded
+        yield from _by_bucket(rows[exact], BUCKETS)
         if banded.any():
             packed = table["bands"].drop_null().combine_chunks()
-            width = self._context.scan.bands
+            width = scan.bands
             raw = np.frombuffer(packed.buffers()[1], dtype="<u8")
-            bands = raw[packed.offset * width : (packed.offset + len(packed)) * width]
-            repeated = np.repeat(places[banded], width)
-            rows = _rows(bands, np.repeat(halves[banded, 0], width), repeated)
-            yield from _by_bucket(rows, 0)
-
-
-def _rows(
-    hashes: npt.NDArray[np.uint64],
-    content: npt.NDArray[np.uint64],
-    places: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.void]:
-    rows = np.empty(len(hashes), dtype=_ROW)
-    rows["hash"], rows["content"], rows["place"] = hashes, content, places
-    return rows
+            near = np.repeat(rows[banded], width)
+            near["hash"] = raw[packed.offset * width : (packed.offset + len(packed)) * width]
+            yield from _by_bucket(near, 0)
 
 
 def _by_bucket(rows: npt.NDArray[np.void], first: int) -> Iterator[tuple[int, bytes]]:
@@ -128,6 +119,7 @@ def bucket_pairs(rows: npt.NDArray[np.void], *, exact: bool) -> npt.NDArray[np.v
             np.ascontiguousarray(rows["hash"]),
             rows["place"].astype(np.int64),
             np.ascontiguousarray(rows["content"]),
+            np.ascontiguousarray(rows["rank"]),
         )
     pairs = np.empty(len(left), dtype=_PAIR)
     pairs["left"], pairs["right"], pairs["exact"] = left, right, exact
@@ -198,27 +190,19 @@ class VerifyPairs(beam.DoFn):
     def _nodes(self, places: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
         """Read what the decision needs about each document: id, shard, filters' verdict, rank."""
         scan = self._context.scan
-        rules = make_rules(scan.recipe.filters)
-        policy = scan.recipe.dedup.near.keep
-        signal = policy.removeprefix("best:").removeprefix("-") if ":" in policy else "bytes"
-        signals = list(dict.fromkeys([signal, *(rule.column for rule in rules)]))
-        parts = []
+        columns = ["doc_id", "content_hash", *keep_columns(scan.recipe)]
+        parts = [np.empty(0, dtype=NODE)]
         for index, rows in _split(places):
-            table = self._take(index, rows, ["doc_id", "content_hash", "position", *signals])
-            columns = {name: table[name].to_numpy() for name in signals}
+            table = self._take(index, rows, columns)
             part = np.empty(len(rows), dtype=NODE)
             part["place"] = (np.uint64(index) << np.uint64(32)) | rows.astype(np.uint64)
             part["id"] = id_bytes(table["doc_id"]).view("S16").ravel()
             part["shard"] = shard_of(id_bytes(table["content_hash"]), scan.plan.shards)
-            part["eligible"] = apply_rules(rules, columns)[0] < 0
-            part["key"], part["tie"] = 0.0, 0
-            if policy == "earliest":
-                owner = scan.plan.inputs[scan.plan.range_inputs[index]]
-                part["key"], part["tie"] = owner.order, table["position"].to_numpy()
-            else:
-                part["key"] = columns[signal] * (1.0 if policy.startswith("best:-") else -1.0)
+            part["eligible"], part["key"], part["tie"] = keep_order(
+                table, scan.recipe, scan.plan.owner(index).order
+            )
             parts.append(part)
-        return np.concatenate(parts) if parts else np.empty(0, dtype=NODE)
+        return np.concatenate(parts)
 
     def _take(self, index: int, rows: npt.NDArray[np.int64], columns: list[str]) -> pa.Table:
         reader = fragments.open_fragment(self._context.path(index))

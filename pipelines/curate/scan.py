@@ -72,7 +72,7 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
     Unreadable records (text null) keep their row, with null signals and bands, and the hash of
     their own doc_id in place of a content hash, so that they spread over the shards.
     """
-    owner = context.plan.inputs[context.plan.range_inputs[index]]
+    owner = context.plan.owner(index)
     readable = np.asarray(batch["text"].is_valid())
     position = batch["position"].to_numpy()
     ids = document_ids(owner.hash, owner.copy, position)

@@ -6,7 +6,8 @@ from pipelines.curate.resolve import _ROW, bucket_pairs
 
 
 def make_rows(*rows):
-    return np.array(list(rows), dtype=_ROW)
+    """Rows of (hash, content, place); the rank is the place."""
+    return np.array([(*row, row[2]) for row in rows], dtype=_ROW)
 
 
 def as_set(pairs):
