@@ -15,7 +15,6 @@ from pathlib import Path
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -62,18 +61,26 @@ def progress_folder(out: str, label: str) -> str:
 
 @contextmanager
 def show_progress(
-    label: str, total_bytes: int, progress: str, *, quiet: bool = False
+    label: str, total_bytes: int, progress: str, *, unit: str = "documents", quiet: bool = False
 ) -> Iterator[None]:
-    """Show a live bar while the body runs; a plain closing line when not at a terminal."""
-    if not progress:
+    """Show a live bar while the body runs; a plain closing line when not at a terminal.
+
+    Args:
+        label: the stage's name.
+        total_bytes: what the progress files will add up to; 0 where it cannot be known.
+        progress: folder of the progress files, "" for none.
+        unit: what the files' second number counts.
+        quiet: show nothing.
+    """
+    if not progress or quiet:
         yield
         return
     folder = Path(progress)
     start = time.monotonic()
-    if quiet or not console.is_terminal:
+    if not console.is_terminal:
         yield
-        if not quiet:
-            _closing_line(label, folder, time.monotonic() - start)
+        done = describe(*read_progress(folder), unit, time.monotonic() - start)
+        console.print(f"{label}: {done}, {time.monotonic() - start:.1f} s")
         return
     columns = (
         TextColumn("[bold]{task.description:<9}"),
@@ -85,37 +92,31 @@ def show_progress(
     )
     stop = threading.Event()
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=max(total_bytes, 1), done="")
-        watcher = threading.Thread(
-            target=_watch, args=(bar, task, folder, start, stop), daemon=True
-        )
+        task = bar.add_task(label, total=total_bytes or None, done="")
+
+        def watch() -> None:
+            while not stop.wait(_POLL_SECONDS):
+                found = read_progress(folder)
+                done = describe(*found, unit, time.monotonic() - start)
+                bar.update(task, completed=found[0], done=done)
+
+        watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
             yield
-            bar.update(task, completed=max(total_bytes, 1))
+            found = read_progress(folder)
+            done = describe(*found, unit, time.monotonic() - start)
+            bar.update(task, total=total_bytes or 1, completed=total_bytes or 1, done=done)
         finally:
             stop.set()
             watcher.join()
 
 
-def _watch(
-    progress: Progress, task: TaskID, folder: Path, start: float, stop: threading.Event
-) -> None:
-    last = False
-    while not last:
-        last = stop.wait(_POLL_SECONDS)
-        size, documents = read_progress(folder)
-        rate = size / 1e6 / max(time.monotonic() - start, 1e-9)
-        done = f"{size / 1e6:,.1f} MB  {documents:,} documents  {rate:,.1f} MB/s"
-        if last and progress.tasks[0].finished:
-            progress.update(task, done=done)
-        else:
-            progress.update(task, completed=size, done=done)
-
-
-def _closing_line(label: str, folder: Path, seconds: float) -> None:
-    size, documents = read_progress(folder)
-    rate = size / 1e6 / max(seconds, 1e-9)
-    console.print(
-        f"{label}: {size / 1e6:,.1f} MB, {documents:,} documents, {seconds:.1f} s, {rate:,.1f} MB/s"
-    )
+def describe(size: int, count: int, unit: str, seconds: float) -> str:
+    """Say how far a stage is, leaving out what it does not count."""
+    parts = []
+    if size:
+        parts.append(f"{size / 1e6:,.1f} MB ({size / 1e6 / max(seconds, 1e-9):,.1f} MB/s)")
+    if count:
+        parts.append(f"{count:,} {unit}")
+    return ", ".join(parts) or f"no {unit}"

@@ -71,8 +71,10 @@ def _stage(
     progress: str,
     options: JobOptions,
     build: Callable[[Any], None],
+    *,
+    unit: str = "documents",
 ) -> None:
-    with show_progress(label, total, progress, quiet=options.quiet):
+    with show_progress(label, total, progress, unit=unit, quiet=options.quiet):
         run_pipeline(options.runner, build, label=label)
 
 
@@ -124,7 +126,14 @@ def _resolve(
         scan, files.join(scan.work, f"resolved-{key}"), expected, progress_folder(out, "resolve")
     )
     if not files.exists(summary_path(context.folder)):
-        _stage("resolve", 0, context.progress, options, lambda p: build_resolve(p, context))
+        _stage(
+            "resolve",
+            0,
+            context.progress,
+            options,
+            lambda pipeline: build_resolve(pipeline, context),
+            unit="pairs verified",
+        )
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
 

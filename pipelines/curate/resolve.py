@@ -162,7 +162,7 @@ class VerifyPairs(beam.DoFn):
         edges["jaccard"][~pairs["exact"]] = self._jaccard(near)
         edges = edges[edges["exact"] | (edges["jaccard"] >= self._threshold)]
         nodes = self._nodes(np.unique(np.r_[edges["left"], edges["right"]]))
-        self._log.add(len(near), 0)
+        self._log.add(0, len(near))
         yield 0, (edges.tobytes(), nodes.tobytes(), sum(part[1] for part in payloads))
 
     @property

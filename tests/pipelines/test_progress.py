@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.progress import ProgressLog, progress_folder, read_progress
+from pipelines.progress import ProgressLog, describe, progress_folder, read_progress
 
 
 def test_workers_lines_add_up_and_a_half_written_line_is_left_out(tmp_path):
@@ -18,3 +18,9 @@ def test_workers_lines_add_up_and_a_half_written_line_is_left_out(tmp_path):
 def test_remote_output_has_no_progress_files():
     assert progress_folder("gs://bucket/out", "scan") == ""
     ProgressLog("").add(1, 1)
+
+
+def test_a_stage_says_only_what_it_counts():
+    assert describe(2_500_000, 3, "documents", 0.5) == "2.5 MB (5.0 MB/s), 3 documents"
+    assert describe(0, 1200, "pairs verified", 1.0) == "1,200 pairs verified"
+    assert describe(0, 0, "pairs verified", 1.0) == "no pairs verified"
