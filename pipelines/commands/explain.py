@@ -7,6 +7,10 @@ from typing import Any
 import click
 
 
+_WORDS_COMPARED = 5000
+"""difflib's time grows with the square of the length."""
+
+
 @click.command("explain")
 @click.argument("dataset", type=click.Path())
 @click.argument("doc_id")
@@ -35,7 +39,7 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
     from rich.table import Table
 
     out = Console(highlight=False)
-    out.print(f"[bold]{found['doc_id']}[/]  {verdict(found)}")
+    out.print(f"[bold]{found['doc_id']}[/]  {verdict(found)}", soft_wrap=True)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in (
         ("file", f"{found['path']} at {lookup.position_unit(found)} {found['position']:,}"),
@@ -62,14 +66,15 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
         out.print(
             f"\n[bold]matched[/] {matched['doc_id']}: {matched['path']} at"
             f" {lookup.position_unit(matched)} {matched['position']:,}"
-            f" ({matched['source']}, {matched['url'] or matched['id']})"
+            f" ({matched['source']}, {matched['url'] or matched['id']})",
+            soft_wrap=True,
         )
         if found["text"] and matched["text"]:
-            out.print("[bold]differences[/] (- kept, + this):")
-            out.print(difference(matched["text"], found["text"]), markup=False)
+            out.print(r"[bold]differences[/] \[-kept-] \[+this+]")
+            out.print(difference(matched["text"], found["text"]), markup=False, soft_wrap=True)
     elif found["text"]:
         out.print("\n[bold]text[/]")
-        out.print(found["text"][:1000], markup=False)
+        out.print(found["text"][:1000], markup=False, soft_wrap=True)
 
 
 def verdict(found: dict[str, Any]) -> str:
@@ -87,15 +92,27 @@ def verdict(found: dict[str, Any]) -> str:
     return f"dropped: {reason}"
 
 
-def difference(kept: str, dropped: str, limit: int = 40) -> str:
-    """Return a unified diff of two texts by line, at most `limit` lines."""
-    lines = list(difflib.unified_diff(kept.splitlines(), dropped.splitlines(), lineterm="", n=1))[
-        2:
-    ]
+def difference(kept: str, dropped: str, *, context: int = 5, limit: int = 20) -> str:
+    """Describe how two texts differ by word, white space aside: at most `limit` places, one a line.
+
+    `[-…-]` stands in the kept text only, `[+…+]` in this one, with `context` words around.
+    """
+    left, right = kept.split()[:_WORDS_COMPARED], dropped.split()[:_WORDS_COMPARED]
+    blocks = difflib.SequenceMatcher(None, left, right, autojunk=False).get_grouped_opcodes(context)
+    lines = []
+    for group in blocks:
+        words = []
+        for kind, a, b, c, d in group:
+            if kind == "equal":
+                words += left[a:b]
+                continue
+            words += [f"[-{' '.join(left[a:b])}-]"] if b > a else []
+            words += [f"[+{' '.join(right[c:d])}+]"] if d > c else []
+        lines.append(f"… {' '.join(words)} …")
     if not lines:
-        return "(equal but for white space at line ends)"
-    more = f"\n… {len(lines) - limit} more lines" if len(lines) > limit else ""
-    return "\n".join(line[:200] for line in lines[:limit]) + more
+        return "none but white space"
+    more = [f"and {len(lines) - limit} more places"] if len(lines) > limit else []
+    return "\n".join([*lines[:limit], *more])
 
 
 def _number(value: Any) -> str:

@@ -1,0 +1,82 @@
+"""`assay explain` on a small curated dataset."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.commands.explain import difference, explain_command, verdict
+from pipelines.curate.job import curate
+from pipelines.lookup import Lookup
+from pipelines.recipe import curate_recipe
+from pipelines.runners import JobOptions
+from shards.errors import DatasetError
+
+
+@pytest.fixture
+def dataset(corpus, tmp_path):
+    table = {"input": {"paths": [str(corpus / "*")]}, "filters": {"presets": ["gopher"]}}
+    curate(curate_recipe(table), str(tmp_path / "out"), JobOptions(quiet=True))
+    return str(tmp_path / "out")
+
+
+def ask(*arguments):
+    done = CliRunner().invoke(explain_command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def first(dataset, reason):
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(f"{dataset}/dropped").to_pylist()
+    return next(row for row in rows if row["reason"] == reason)
+
+
+def test_near_duplicate_names_its_match_and_shows_the_words_that_differ(dataset):
+    row = first(dataset, "near_duplicate")
+    text = ask(dataset, row["doc_id"].hex())
+    assert f"near_duplicate of {row['matched'].hex()}" in text
+    assert "edited" in text.split("differences")[1]
+
+
+def test_rule_names_measure_and_threshold(dataset):
+    row = first(dataset, "gopher_words_min")
+    assert "gopher_words_min, measured 2, threshold 50" in ask(dataset, row["doc_id"].hex())
+
+
+def test_json_holds_both_documents_and_the_input_file(dataset):
+    row = first(dataset, "exact_duplicate")
+    found = json.loads(ask(dataset, row["doc_id"].hex(), "--json"))
+    assert found["document"]["matched"] == found["matched"]["doc_id"]
+    assert found["document"]["text"] == found["matched"]["text"]
+    assert found["document"]["path"].endswith((".jsonl", ".zst"))
+
+
+def test_a_record_is_found_by_its_own_id_if_it_is_unique(dataset):
+    # Both input files number their records from d0, so the id alone names two documents.
+    with pytest.raises(DatasetError, match="2 documents match 'd3'"):
+        Lookup(dataset).find("d3")
+
+
+@pytest.mark.parametrize(("asked", "words"), [("zz", "no document 'zz'"), ("", "no document ''")])
+def test_unknown_documents_are_errors(dataset, asked, words):
+    with pytest.raises(DatasetError, match=words):
+        Lookup(dataset).find(asked)
+
+
+def test_difference_marks_words_and_ignores_line_breaks():
+    kept, dropped = "one two three four", "one\ntwo 3 four"
+    assert difference(kept, dropped) == "… one two [-three-] [+3+] four …"
+    assert difference(kept, "one two  three\nfour") == "none but white space"
+
+
+def test_difference_is_cut_after_its_limit():
+    kept = " ".join(f"w{i} same same same" for i in range(9))
+    text = difference(kept, kept.replace("w", "v"), context=1, limit=3)
+    assert text.splitlines()[3] == "and 6 more places"
+
+
+def test_verdict_of_a_kept_and_of_an_unreadable_document():
+    assert verdict({}) == "kept"
+    assert verdict({"reason": "bad_json", "value": None}) == "dropped: bad_json"
