@@ -1,16 +1,17 @@
 # `make demo` and `make test` are all the set-up there is: both install into .venv first.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 PACKAGES := pipelines tokenizer dedup shards trainer
+BENCHMARKS := $(filter-out __init__ corpora,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
-.PHONY: install demo test lint types bench docs wheel clean
+.PHONY: install demo test lint types bench docs clean
 
 install: $(STAMP)
 
 # The lock is a pip constraints file: versions only, no addresses.
 $(STAMP): pyproject.toml constraints.txt
-	test -d .venv || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
@@ -30,7 +31,11 @@ types: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python -m benchmarks.dedup --quick
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+docs: install
+	$(BIN)/pdoc --output-directory docs/api $(PACKAGES)
+	@echo "API reference: docs/api/index.html"
 
 clean:
-	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo build dist docs/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
