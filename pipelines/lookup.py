@@ -1,5 +1,6 @@
 """Look documents up in a documents dataset by doc_id, its first digits, or the record's own id."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.curate.schema import DECISION, EVIDENCE, PROVENANCE
+from shards.config import did_you_mean
 from shards.errors import CorruptError, DatasetError
 from shards.manifest import read_manifest
 
@@ -83,6 +85,26 @@ class Lookup:
                 return self._row(path, rows[0].as_py())
         raise DatasetError(f"{self._folder}: no document {doc_id}")
 
+    def dropped_for(self, reason: str, limit: int) -> Iterator[dict[str, Any]]:
+        """Yield the first `limit` ledger rows with a reason, without their texts.
+
+        Raises:
+            DatasetError: no document was dropped for it.
+        """
+        known = self.manifest.content.total.drops
+        if reason not in known:
+            hint = did_you_mean(reason, tuple(sorted(known)), "reasons")
+            raise DatasetError(f"{self._folder}: nothing was dropped for {reason!r}{hint}")
+        for entry in self.manifest.content.shards["dropped"]:
+            path = self._folder / entry.path
+            columns = [name for name in pq.read_schema(path).names if name != "text"]
+            table = self._read(path, columns)
+            for record in table.filter(pc.equal(table["reason"], reason)).to_pylist():
+                if limit <= 0:
+                    return
+                limit -= 1
+                yield self._plain(record)
+
     def position_unit(self, found: dict[str, Any]) -> str:
         """Say what a document's position counts: `row` in Parquet, `byte` elsewhere."""
         return "row" if str(found["path"]).endswith(".parquet") else "byte"
@@ -90,6 +112,9 @@ class Lookup:
     def _row(self, path: Path, row: int) -> dict[str, Any]:
         """Read one row as plain data, ids as hex, with the input file's name."""
         (record,) = self._read(path, None).slice(row, 1).to_pylist()
+        return self._plain(record)
+
+    def _plain(self, record: dict[str, Any]) -> dict[str, Any]:
         for name in _IDS:
             if record.get(name) is not None:
                 record[name] = record[name].hex()

@@ -133,6 +133,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         data = path.read_bytes()
         manifest = msgspec.json.decode(data, type=Manifest)
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise DatasetError(f"{folder}: no such folder") from None
         raise DatasetError(
             f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
             " run it again and it resumes"

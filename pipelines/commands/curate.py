@@ -48,9 +48,9 @@ def curate_command(
     check_policy(options.runner)
     checked = curate_recipe(load_recipe(recipe, overrides))
     if dry_run:
-        from pipelines import files
+        from pipelines.curate.inputs import find_inputs
 
-        found = files.expand(checked.input.paths)
+        found = find_inputs(checked)
         size = sum(item[1] for item in found)
         console.print(
             f"recipe is valid; {len(found)} input file(s), {size / 1e6:,.1f} MB; nothing run"
@@ -58,9 +58,18 @@ def curate_command(
         click.echo(json.dumps(hashed_recipe(checked), indent=2))
         return
     from pipelines.curate.job import curate
+    from pipelines.readers import ERRORS
 
     manifest, ran = curate(checked, out, options)
     total = manifest.content.total
+    unread = {name: count for name, count in total.drops.items() if name in ERRORS}
+    if unread:
+        reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(unread.items()))
+        console.print(
+            f"[yellow]warning:[/] {sum(unread.values()):,} record(s) could not be read ({reasons});"
+            f" file and position of each: assay explain {out} --reason {min(unread)}",
+            soft_wrap=True,
+        )
     click.echo(
         f"{'curated' if ran else 'up to date:'} {out}: dataset {manifest.dataset_id},"
         f" {total.read:,} documents read = {total.kept:,} kept + {total.dropped:,} dropped"

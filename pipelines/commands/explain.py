@@ -6,25 +6,36 @@ from typing import Any
 
 import click
 
-
 _WORDS_COMPARED = 5000
 """difflib's time grows with the square of the length."""
 
 
 @click.command("explain")
 @click.argument("dataset", type=click.Path())
-@click.argument("doc_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain_command(dataset: str, doc_id: str, as_json: bool) -> None:
+@click.argument("doc_id", required=False)
+@click.option("--reason", help="List the documents that were dropped for this reason.")
+@click.option("--limit", default=20, show_default=True, help="Rows of that list.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: one object (a line each for lists)."
+)
+def explain_command(
+    dataset: str, doc_id: str | None, reason: str | None, limit: int, as_json: bool
+) -> None:
     """Say why the document DOC_ID of the documents dataset DATASET was kept or dropped.
 
     DOC_ID is 32 hex digits (or the first digits, if no other document begins with them), or the
-    record's own id.
+    record's own id. With --reason instead, list what was dropped for it.
     """
     from pipelines.lookup import Lookup
 
+    if (doc_id is None) == (reason is None):
+        raise click.UsageError("give a DOC_ID, or --reason to list documents")
     lookup = Lookup(dataset)
-    found = lookup.find(doc_id)
+    if reason is not None:
+        for row in lookup.dropped_for(reason, limit):
+            click.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(lookup, row))
+        return
+    found = lookup.find(str(doc_id))
     matched = lookup.by_doc_id(found["matched"]) if found.get("matched") else None
     if as_json:
         click.echo(
@@ -32,6 +43,11 @@ def explain_command(dataset: str, doc_id: str, as_json: bool) -> None:
         )
         return
     _show(lookup, found, matched)
+
+
+def _line(lookup: Any, row: dict[str, Any]) -> str:
+    place = f"{row['path']} at {lookup.position_unit(row)} {row['position']}"
+    return f"{row['doc_id']}  {verdict(row)}  {place}  {row['detail'] or row['url'] or ''}".rstrip()
 
 
 def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) -> None:

@@ -20,17 +20,24 @@ _ALONE_BYTES = 1 << 30
 """Below this, hashing here is done before worker processes would have started."""
 
 
-def hash_inputs(recipe: CurateRecipe, out: str, options: JobOptions) -> list[tuple[str, int, str]]:
-    """Find and hash the input files: (path, bytes, xxh3-128 hex), sorted by path.
+def find_inputs(recipe: CurateRecipe) -> list[tuple[str, int]]:
+    """Find the input files: (path, bytes), in the order of `input.paths`.
 
     Raises:
         InputError: a pattern without a file, or nothing but empty files.
     """
     found = files.expand(recipe.input.paths)
-    total = sum(size for _, size in found)
-    if not total:
+    if not any(size for _, size in found):
         names = ", ".join(path for path, _ in found[:3])
         raise InputError(f"{names}: empty (0 bytes); there is nothing to read")
+    return found
+
+
+def hash_inputs(
+    found: list[tuple[str, int]], out: str, options: JobOptions
+) -> list[tuple[str, int, str]]:
+    """Hash the input files: (path, bytes, xxh3-128 hex), in the same order."""
+    total = sum(size for _, size in found)
     folder = files.join(out, WORK, "inputs")
     progress = progress_folder(out, "hash")
 

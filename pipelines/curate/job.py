@@ -11,7 +11,7 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.commit import WORK, check_output, commit, run_facts, uncommit
 from pipelines.curate import fragments
-from pipelines.curate.inputs import hash_inputs
+from pipelines.curate.inputs import find_inputs, hash_inputs
 from pipelines.curate.plan import Plan, input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
@@ -39,8 +39,9 @@ def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifes
         DatasetError: `out` is a folder with something else in it.
     """
     started = time.time()
+    found = find_inputs(recipe)
     check_output(out)
-    plan = make_plan(hash_inputs(recipe, out, options), recipe, options.range_bytes)
+    plan = make_plan(hash_inputs(found, out, options), recipe, options.range_bytes)
     if is_current(out, plan.stage_key):
         _clean(out, options)
         return read_manifest(out), False

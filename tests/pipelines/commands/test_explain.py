@@ -53,6 +53,19 @@ def test_json_holds_both_documents_and_the_input_file(dataset):
     assert found["document"]["path"].endswith((".jsonl", ".zst"))
 
 
+def test_reason_lists_what_was_dropped_for_it(dataset):
+    lines = ask(dataset, "--reason", "near_duplicate", "--limit", "3").splitlines()
+    assert len(lines) == 3
+    assert all("near_duplicate of" in line and " at byte " in line for line in lines)
+    rows = [
+        json.loads(line)
+        for line in ask(dataset, "--reason", "gopher_words_min", "--json").splitlines()
+    ]
+    assert {row["reason"] for row in rows} == {"gopher_words_min"}
+    with pytest.raises(DatasetError, match="did you mean 'near_duplicate'"):
+        list(Lookup(dataset).dropped_for("near_duplicates", 5))
+
+
 def test_a_record_is_found_by_its_own_id_if_it_is_unique(dataset):
     # Both input files number their records from d0, so the id alone names two documents.
     with pytest.raises(DatasetError, match="2 documents match 'd3'"):
