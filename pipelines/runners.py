@@ -8,10 +8,14 @@ processes (`multi_processing`).
 """
 
 import logging
+import os
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -83,10 +87,47 @@ def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label:
     pipeline = beam.Pipeline(runner=_runner(options), options=_pipeline_options(options, label))
     build(pipeline)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    with _watch_workers() as lost:
+        try:
+            pipeline.run().wait_until_finish()
+        except KeyboardInterrupt:
+            if lost:
+                raise PlatformError(
+                    f"a worker process of the {label} job died ({lost[0]}): out of memory, or"
+                    " killed; run again and it resumes, with fewer --workers if memory is short"
+                ) from None
+            raise
+        except Exception as error:
+            if "KeyboardInterrupt" in str(error):  # ^C inside a DoFn comes back as a RuntimeError
+                raise KeyboardInterrupt from None
+            raise _own_error(error, label) from error
+
+
+@contextmanager
+def _watch_workers() -> Iterator[list[str]]:
+    """Interrupt the main thread when a worker process dies; yields a list that then says how.
+
+    Beam waits for ever for the answer of a worker that was killed. It notices the death in a
+    thread of its own, whose exception goes nowhere but here. Other threads of Beam fail after the
+    job has failed, and would print what has already been reported.
+    """
+    lost: list[str] = []
+    before = threading.excepthook
+
+    def on_thread_error(arguments: threading.ExceptHookArgs) -> None:
+        found = re.search(r"exited with return code (-?\d+)", str(arguments.exc_value))
+        if found:
+            lost.append(f"exit code {found.group(1)}")
+            # A real signal, since interrupt_main() does not wake a thread that waits for a lock.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif os.environ.get("ASSAY_DEBUG"):
+            before(arguments)
+
+    threading.excepthook = on_thread_error
     try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise _own_error(error, label) from error
+        yield lost
+    finally:
+        threading.excepthook = before
 
 
 def _runner(options: RunnerOptions) -> Any:

@@ -21,7 +21,9 @@ def main() -> None:
             stack.enter_context(contextlib.redirect_stderr(nowhere))
         from apache_beam.runners.worker import sdk_worker_main
 
-        sdk_worker_main.main(sys.argv)
+        # ^C reaches the whole process group; the command is the one that says something about it.
+        with contextlib.suppress(KeyboardInterrupt):
+            sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Runner policy, and errors that come back from workers as themselves."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -72,6 +74,20 @@ def test_an_error_in_a_worker_process_arrives_too_and_prints_no_traceback(capfd)
         )
     assert str(caught.value) == "/nowhere/a.jsonl: cannot be opened: No such file or directory"
     assert capfd.readouterr() == ("", "")
+
+
+class Die(beam.DoFn):
+    def process(self, element):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_ends_the_job_instead_of_hanging_it():
+    with pytest.raises(PlatformError, match="a worker process of the test job died"):
+        run_pipeline(
+            RunnerOptions(workers=2),
+            lambda p: p | beam.Create([1]) | beam.ParDo(Die()),
+            label="test",
+        )
 
 
 def test_groups_arrive_whole(tmp_path):
