@@ -24,7 +24,12 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 def chain(
-    recipe: str, table: Table, out: str, overrides: tuple[str, ...], extra: tuple[str, ...] = ()
+    recipe: str,
+    table: Table,
+    out: str,
+    overrides: tuple[str, ...],
+    extra: tuple[str, ...] = (),
+    workers: int = 1,
 ) -> list[Stage]:
     """Return the stages of a recipe: curate, tokenizer, tokenize, then what it has tables for.
 
@@ -35,6 +40,7 @@ def chain(
         out: folder for everything.
         overrides: `--set` assignments, passed on.
         extra: options that every stage knows, such as `--quiet`.
+        workers: worker processes of the Beam jobs.
     """
     settings = [word for override in overrides for word in ("--set", override)]
 
@@ -44,14 +50,15 @@ def chain(
     def stage(label: str, *arguments: str) -> Stage:
         return Stage(label, (*arguments, *settings, *extra))
 
+    beam = ("--workers", str(workers)) if workers != 1 else ()
     curated, tokens = folder("curated"), folder("tokens")
     tokenizer = folder("tokenizer")
     stages = [
-        stage("curate", "curate", recipe, "--out", curated),
+        stage("curate", "curate", recipe, "--out", curated, *beam),
         stage("tokenizer", "tokenizer", "train", recipe, "--data", curated, "--out", tokenizer),
         stage(
             "tokenize", "tokenize", recipe,
-            "--data", curated, "--tokenizer", tokenizer, "--out", tokens,
+            "--data", curated, "--tokenizer", tokenizer, "--out", tokens, *beam,
         ),
     ]  # fmt: skip
     if "study" in table:

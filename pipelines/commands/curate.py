@@ -4,6 +4,7 @@ import json
 
 import click
 
+from pipelines.commands.options import job_options, runner_options
 from shards.config import load_recipe
 from shards.console import console, quiet_option, recipe_options
 
@@ -11,7 +12,6 @@ from shards.console import console, quiet_option, recipe_options
 @click.command("curate")
 @recipe_options
 @click.option("--out", required=True, type=click.Path(), help="Folder of the dataset.")
-@click.option("--workers", default=1, show_default=True, help="Worker processes on this machine.")
 @click.option(
     "--range-mb",
     default=32.0,
@@ -19,10 +19,8 @@ from shards.console import console, quiet_option, recipe_options
     type=click.FloatRange(min=0.001),
     help="Size of one unit of work, in MB of text. Never changes the result.",
 )
-@click.option("--runner", default="", help="A Beam runner, e.g. SparkRunner. [default: in process]")
-@click.option("--keep-work", is_flag=True, help="Keep the intermediate files.")
+@runner_options
 @quiet_option
-@click.argument("beam_args", nargs=-1, type=click.UNPROCESSED)
 def curate_command(
     recipe: str,
     overrides: tuple[str, ...],
@@ -40,12 +38,15 @@ def curate_command(
     RECIPE is a TOML file. Options after `--` go to Beam.
     """
     from pipelines.recipe import curate_recipe, hashed_recipe
-    from pipelines.runners import JobOptions, RunnerOptions, check_policy
 
-    options = JobOptions(
-        RunnerOptions(runner, workers, beam_args), int(range_mb * 1e6), keep_work, quiet
+    options = job_options(
+        workers,
+        runner,
+        beam_args,
+        keep_work=keep_work,
+        quiet=quiet,
+        range_bytes=int(range_mb * 1e6),
     )
-    check_policy(options.runner)
     checked = curate_recipe(load_recipe(recipe, overrides))
     if dry_run:
         from pipelines.curate.inputs import find_inputs

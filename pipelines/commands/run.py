@@ -2,6 +2,7 @@
 
 import click
 
+from pipelines.commands.options import workers_option
 from shards.config import load_recipe
 from shards.console import quiet_option, recipe_options
 
@@ -9,9 +10,10 @@ from shards.console import quiet_option, recipe_options
 @click.command("run")
 @recipe_options
 @click.option("--out", required=True, type=click.Path(), help="Folder for everything.")
+@workers_option
 @quiet_option
 def run_command(
-    recipe: str, overrides: tuple[str, ...], dry_run: bool, out: str, quiet: bool
+    recipe: str, overrides: tuple[str, ...], dry_run: bool, out: str, workers: int, quiet: bool
 ) -> None:
     """Run curate, tokenizer, tokenize, study and report; what is already done is skipped.
 
@@ -20,7 +22,7 @@ def run_command(
     from pipelines.chain import chain, run_chain
 
     extra = ("--quiet",) if quiet else ()
-    stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra)
+    stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra, workers)
     checks = [stage for stage in stages if stage.label != "report"]
     if dry_run:
         checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]

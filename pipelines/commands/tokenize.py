@@ -2,6 +2,7 @@
 
 import click
 
+from pipelines.commands.options import job_options, runner_options
 from shards.config import decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
 
@@ -11,11 +12,8 @@ from shards.console import console, quiet_option, recipe_options
 @click.option("--data", required=True, type=click.Path(), help="Folder of the curated dataset.")
 @click.option("--tokenizer", required=True, type=click.Path(), help="Tokenizer folder or model.")
 @click.option("--out", required=True, type=click.Path(), help="Folder of the tokens dataset.")
-@click.option("--workers", default=1, show_default=True, help="Worker processes on this machine.")
-@click.option("--runner", default="", help="A Beam runner, e.g. SparkRunner. [default: in process]")
-@click.option("--keep-work", is_flag=True, help="Keep the intermediate files.")
+@runner_options
 @quiet_option
-@click.argument("beam_args", nargs=-1, type=click.UNPROCESSED)
 def tokenize_command(
     recipe: str,
     overrides: tuple[str, ...],
@@ -33,13 +31,9 @@ def tokenize_command(
 
     RECIPE is a TOML file with a [tokenize] table. Options after `--` go to Beam.
     """
-    from pipelines.runners import JobOptions, RunnerOptions, check_policy
     from pipelines.tokenize import TokenizeConfig, tokenize
 
-    options = JobOptions(
-        RunnerOptions(runner, workers, beam_args), keep_work=keep_work, quiet=quiet
-    )
-    check_policy(options.runner)
+    options = job_options(workers, runner, beam_args, keep_work=keep_work, quiet=quiet)
     config = decode(load_recipe(recipe, overrides), "tokenize", TokenizeConfig)
     if dry_run:
         console.print(f"recipe is valid; would tokenize {config.documents} documents; nothing run")

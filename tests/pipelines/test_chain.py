@@ -22,6 +22,12 @@ def test_overrides_and_options_reach_every_stage_but_the_report():
     )  # fmt: skip
 
 
+def test_workers_reach_the_beam_jobs_only():
+    stages = chain("r.toml", {"study": {}}, "out", (), (), 3)
+    with_workers = [stage.label for stage in stages if "--workers" in stage.arguments]
+    assert with_workers == ["curate", "tokenize"]
+
+
 def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
     stages = [
         Stage("first", ("inspect", str(tmp_path))),
