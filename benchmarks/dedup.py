@@ -1,6 +1,6 @@
 """Deduplication against datasketch and a brute-force oracle: speed, recall, precision.
 
-    python -m benchmarks.dedup [--quick]
+    python -m benchmarks.dedup [--quick | --edits]
 
 Documents are 4.5 KB of English, slices of real text (the development corpus beside the
 repository where it is there, else the standard library's docstrings), a quarter of them edited
@@ -10,48 +10,45 @@ adversarial corpora.
 """
 
 import argparse
-import io
 import json
 import random
 import re
-import statistics
 import sys
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import datasketch
 import numpy as np
-import zstandard
 
+from benchmarks.corpus import Flat, cpu_seconds, documents, flat, pool
+from benchmarks.dedup_edits import edits
 from dedup.components import connected_components
 from dedup.config import NearConfig
 from dedup.exact import content_hashes
+from dedup.incremental import SignatureIndex, empty_index, extend
 from dedup.keep import keep_greedy
 from dedup.minhash import signatures
 from dedup.near import near_duplicates
 from dedup.shingles import shingles
-from dedup.words import Int64, UInt8
+from dedup.words import UInt64
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "dev.jsonl.zst"
-DOCUMENT_BYTES = 4500
-SLICE_BYTES = 560
-COPIES = 0.25
 WORD = re.compile(r"[a-z0-9]+")
 
-Flat = tuple[UInt8, Int64]
 Pairs = dict[tuple[int, int], float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 50 s on 2 cores")
-    quick = parser.parse_args().quick
+    parser.add_argument("--edits", action="store_true", help="recall on edited copies only")
+    options = parser.parse_args()
+    quick = options.quick
     text, origin = pool(12_000_000 if quick else 60_000_000)
     print(f"{len(text) / 1e6:.0f} MB of ASCII text from {origin}", file=sys.stderr)
+    if options.edits:
+        print(json.dumps({"edits": edits(text)}))
+        return
     result = {
         **speed(documents(text, 6_000 if quick else 24_000), 5 if quick else 9),
         **quality(documents(text, 4_000 if quick else 10_000, seed=2)),
@@ -59,76 +56,8 @@ def main() -> None:
     if not quick:
         result["growth"] = growth(text)
         result["adversarial_s"] = adversarial()
+        result["incremental"] = incremental(documents(text, 24_000, seed=4))
     print(json.dumps(result))
-
-
-def pool(n_bytes: int) -> tuple[str, str]:
-    """Return ASCII text of up to `n_bytes` and where it comes from."""
-    parts: list[str] = []
-    size = 0
-    for text in development_texts() if CORPUS.exists() else docstrings():
-        if text.isascii():
-            parts.append(text)
-            size += len(text) + 1
-            if size >= n_bytes:
-                break
-    origin = CORPUS.name if CORPUS.exists() else "the standard library's docstrings"
-    return "\n".join(parts), origin
-
-
-def development_texts() -> Any:
-    with zstandard.open(CORPUS, "rb") as file:
-        for line in io.TextIOWrapper(file, encoding="utf-8"):
-            record = json.loads(line)
-            if record["lang"] == "en":
-                yield record["text"]
-
-
-def docstrings() -> Any:
-    """Yield the string literals that open blocks in the standard library's sources."""
-    for path in sorted(Path(io.__file__).parent.rglob("*.py")):
-        if "site-packages" not in path.parts:
-            source = path.read_text(encoding="utf-8", errors="replace")
-            yield from re.findall(r'^\s*r?"""(.+?)"""', source, re.DOTALL | re.MULTILINE)
-
-
-def documents(text: str, n: int, seed: int = 1) -> list[str]:
-    """Make `n` documents of about 4.5 KB; a quarter are copies with 0 to 5 % of words replaced."""
-    rng = random.Random(seed)
-    n_slices = DOCUMENT_BYTES // SLICE_BYTES
-    originals = []
-    for _ in range(round(n * (1 - COPIES))):
-        starts = (rng.randrange(len(text) - SLICE_BYTES) for _ in range(n_slices))
-        originals.append(" ".join(text[start : start + SLICE_BYTES] for start in starts))
-    copies = [edited(rng.choice(originals), rng) for _ in range(n - len(originals))]
-    made = originals + copies
-    rng.shuffle(made)
-    return made
-
-
-def edited(text: str, rng: random.Random) -> str:
-    """Replace some words, which takes about five 5-grams each with it."""
-    words = text.split(" ")
-    for _ in range(round(rng.uniform(0, 0.05) * len(words))):
-        words[rng.randrange(len(words))] = f"edit{rng.randrange(10**6)}"
-    return " ".join(words)
-
-
-def flat(texts: Sequence[str | bytes]) -> Flat:
-    raw = [text.encode() if isinstance(text, str) else text for text in texts]
-    offsets = np.cumsum([0, *map(len, raw)]).astype(np.int64)
-    return np.frombuffer(b"".join(raw), dtype=np.uint8), offsets
-
-
-def cpu_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the median CPU time of `work`, after one run that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
 
 
 def speed(texts: list[str], repeats: int) -> dict[str, float]:
@@ -152,7 +81,7 @@ def deduplicate(batch: Flat, config: NearConfig) -> np.ndarray[Any, Any]:
     """Do the whole job, from text to each document's verified match (-1: kept)."""
     data, offsets = batch
     n = offsets.size - 1
-    content = np.ascontiguousarray(content_hashes(data, offsets)[:, :8]).view(np.uint64).ravel()
+    content = content_keys(batch)
     rank = np.empty(n, dtype=np.int64)
     rank[np.lexsort((content, -np.diff(offsets)))] = np.arange(n)
     edges = near_duplicates(data, offsets, config, content, rank)
@@ -228,6 +157,32 @@ def growth(text: str) -> dict[str, int]:
         str(n): round(n / cpu_seconds(lambda b=batch: deduplicate(b, NearConfig()), 3))
         for n, batch in made.items()
     }
+
+
+def incremental(texts: list[str]) -> dict[str, float | bool]:
+    """Time 1,000 documents that arrive after all others, and weigh the index."""
+    old, new = flat(texts[:-1000]), flat(texts[-1000:])
+    keys = np.arange(len(texts), dtype=np.uint64)
+    index = add(empty_index(NearConfig()), old, keys[:-1000])
+    grown = add(index, new, keys[-1000:])
+    whole = add(empty_index(NearConfig()), flat(texts), keys)
+    return {
+        "equals_one_run": all(map(np.array_equal, grown[1:], whole[1:])),
+        "index_bytes_per_document": round(sum(a.nbytes for a in whole[1:]) / len(texts)),
+        "whole_cpu_s": round(
+            cpu_seconds(lambda: add(empty_index(NearConfig()), flat(texts), keys), 1), 2
+        ),
+        "extend_cpu_s": round(cpu_seconds(lambda: add(index, new, keys[-1000:]), 3), 3),
+    }
+
+
+def add(index: SignatureIndex, batch: Flat, keys: UInt64) -> SignatureIndex:
+    return extend(index, *batch, keys, content_keys(batch))
+
+
+def content_keys(batch: Flat) -> UInt64:
+    """Return 64 bits of each content hash."""
+    return np.ascontiguousarray(content_hashes(*batch)[:, :8]).view(np.uint64).ravel()
 
 
 def adversarial() -> dict[str, float]:

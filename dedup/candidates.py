@@ -1,11 +1,14 @@
 """Candidate pairs out of a bucket of band hashes, without quadratic work for huge groups.
 
 A *group* is the documents that share a band hash. Equal contents in it collapse to a star around
-their best-ranked document, which alone stands for them in other pairs. A group of up to
-`GROUP_CAP` different contents gives all its pairs. A larger one (boilerplate) gives each document
-its `NEIGHBOURS` next ones and the `PIVOTS` first ones in rank order: n·12 pairs where all would
-be n²/2. The first ones are those that the keep policy will keep, so what it drops has met its
-keeper; with pivots of another order, 13 % of 100,000 boilerplate pages stayed.
+their best-ranked document, which alone stands for them in other pairs. In rank order, each of the
+first `GROUP_CAP` different contents is paired with all before it, and each later one (boilerplate)
+with the `PIVOTS` first and the `NEIGHBOURS` just before it: 12 pairs where all would be n²/2. The
+first ones are those that the keep policy will keep, so what it drops has met its keeper; with
+pivots of another order, 13 % of 100,000 boilerplate pages stayed.
+
+So a document's pairs depend on nothing that ranks after it, and documents that are added with
+later ranks change none of the earlier pairs (`dedup.incremental` builds on that).
 """
 
 from typing import Any
@@ -109,15 +112,14 @@ def _pairs(bands: UInt64, docs: Int64, left: Int64, right: Int64) -> int:
         end = start + 1
         while end < docs.size and bands[end] == bands[start]:
             end += 1
-        everything = end - start <= GROUP_CAP
         for i in range(start, end):
-            reach = end if everything else min(i + 1 + NEIGHBOURS, end)
-            for j in range(i + 1, reach):
+            capped = i - start >= GROUP_CAP
+            near = i - NEIGHBOURS if capped else start
+            for j in range(near, i):
                 if writes:
-                    left[count], right[count] = docs[i], docs[j]
+                    left[count], right[count] = docs[j], docs[i]
                 count += 1
-            pivots = start if everything else min(start + PIVOTS, i)
-            for j in range(start, pivots):
+            for j in range(start, start + PIVOTS if capped else start):
                 if writes:
                     left[count], right[count] = docs[j], docs[i]
                 count += 1

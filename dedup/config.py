@@ -72,10 +72,14 @@ def definitions() -> dict[str, str]:
     """
     return {
         "dedup.exact": "exact-v1: White_Space runs to one space, ends stripped; xxh3-128",
+        "dedup.line": "line-v1: up to and with U+000A; exact-v1, xxh3-64",
+        "dedup.paragraph": "paragraph-v1: lines up to and with blank ones; exact-v1, xxh3-64",
+        "dedup.contamination": "contamination-v1: shared n-grams of word-v1, shorter items whole",
         "dedup.word": f"word-v1: letters, marks, numbers; Unicode {unicodedata.unidata_version}",
         "dedup.char": f"char-v1: the characters of word-v1; Unicode {unicodedata.unidata_version}",
         "dedup.space": "space-v1: runs without White_Space, bytes as they are",
         "dedup.shingle": "shingle-v1: multilinear over 8-byte-chunk word hashes, 64 bits",
         "dedup.band": "band-v1: multiply-xorshift over the rows of a band",
+        "dedup.candidates": "candidates-v2: all before it, or 8 first and 4 before, by rank",
         "dedup.keep": "keep-v1: greedy by rank over verified edges",
     }

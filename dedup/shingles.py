@@ -90,6 +90,13 @@ def _fill(
 
 
 @inline
+def finish(total: np.uint64) -> np.uint64:
+    """Turn the sum Σ hᵢ·cᵢ of a shingle into its hash: a bijection."""
+    total = (total ^ (total >> np.uint64(32))) * _FINAL
+    return total ^ (total >> np.uint64(29))
+
+
+@inline
 def combine(elements: UInt64, count: int, factors: UInt64, out: UInt64) -> int:
     """Turn `count` ≥ 1 element hashes into shingle hashes in `out` (may be `elements`).
 
@@ -101,8 +108,7 @@ def combine(elements: UInt64, count: int, factors: UInt64, out: UInt64) -> int:
         total = elements[place] * factors[0]
         for step in range(1, ngram):
             total += elements[place + step] * factors[step]
-        total = (total ^ (total >> np.uint64(32))) * _FINAL
-        out[place] = total ^ (total >> np.uint64(29))
+        out[place] = finish(total)
     return n_shingles
 
 

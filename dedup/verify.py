@@ -8,7 +8,8 @@ from shards.jit import inline, kernel
 
 Float32 = npt.NDArray[np.float32]
 
-_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+"""The largest similarity of sets that are not equal."""
 
 
 def verify_pairs(
@@ -40,7 +41,7 @@ def ratio(shared: int | np.int64, whole: int | np.int64) -> np.float32:
     """Return shared / whole as a float32 that is 1 only if they are equal, and 0 for 0 / 0."""
     if shared == whole:
         return np.float32(1 if whole > 0 else 0)
-    return min(np.float32(shared / whole), _BELOW_ONE)
+    return min(np.float32(shared / whole), BELOW_ONE)
 
 
 @kernel(f"void({U64}, {OFFSETS}, {OFFSETS}, {OFFSETS}, boolean, float32[::1])")

@@ -211,6 +211,31 @@ def read_words(
     return at, count
 
 
+@kernel(f"int64({BYTES}, int64, int64, {U32}, {U64}, int64[::1], int64[::1])")
+def read_word_spans(
+    data: UInt8, at: int, end: int, characters: UInt32, ascii_: UInt64, starts: Int64, ends: Int64
+) -> int:
+    """Write where the words of `data[at:end]` start and end (bytes of `data`); return how many.
+
+    The words are those of `read_words`, at several times its price: for the few documents whose
+    words have to be shown. `starts` and `ends` have room for all (`max_elements`).
+    """
+    one = np.empty(1, dtype=np.uint64)
+    count = 0
+    while at < end:
+        code, width = int(np.int64(data[at])), 1
+        if code >= 0x80:
+            code, width = _decode(data, at, end)
+        if _lookup(characters, code) == 0:
+            at += width
+            continue
+        starts[count] = at
+        at, _ = read_words(data, at, end, characters, ascii_, one, 0)
+        ends[count] = at
+        count += 1
+    return count
+
+
 @kernel(f"UniTuple(int64, 2)({BYTES}, int64, int64, {U32}, uint64[::1], int64, boolean)")
 def read_characters(
     data: UInt8, at: int, end: int, characters: UInt32, out: UInt64, count: int, first: bool

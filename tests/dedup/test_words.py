@@ -7,6 +7,7 @@ from dedup.words import (
     max_elements,
     read_characters,
     read_spaced,
+    read_word_spans,
     read_words,
     splitmix64,
     tables,
@@ -115,6 +116,20 @@ def test_word_v1(left, right, equal):
 def test_broken_utf8_separates_words(oracle, raw):
     expected = oracle.words(raw.decode(errors="replace"))
     assert oracle.pattern(words(raw)) == oracle.pattern(expected)
+
+
+@given(TEXTS.map(str.encode) | LONG_TEXTS.map(str.encode) | BYTES)
+@settings(max_examples=200, deadline=None)
+def test_spans_are_where_the_words_are(raw):
+    data = np.frombuffer(raw, dtype=np.uint8)
+    starts, ends = np.empty(len(raw), dtype=np.int64), np.empty(len(raw), dtype=np.int64)
+    table = tables()
+    count = read_word_spans(data, 0, len(raw), table.characters, table.ascii, starts, ends)
+    spans = list(zip(starts[:count].tolist(), ends[:count].tolist(), strict=True))
+    assert [words(raw[a:b]) for a, b in spans] == [[word] for word in words(raw)]
+    assert spans == sorted(spans)
+    gaps = [0, *(place for span in spans for place in span), len(raw)]
+    assert all(words(raw[a:b]) == [] for a, b in zip(gaps[::2], gaps[1::2], strict=True))
 
 
 def test_broken_utf8_separates_and_is_never_read_past():

@@ -35,7 +35,7 @@ def test_help_lists_every_command():
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["inspect", "nowhere"], 1, "not a dataset"),
+        (["inspect", "nowhere"], 1, "no such folder"),
         (["curate", "nowhere.toml", "--out", "x"], 2, "no such recipe"),
         (["inspekt", "x"], 2, "No such command"),
     ],
