@@ -77,6 +77,11 @@ def train_command(
 @recipe_options
 @_DATA
 @_OUT
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Runs at once, each a process. [default: cores / train.threads; 1 on a GPU]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @quiet_option
 def study_command(
@@ -85,6 +90,7 @@ def study_command(
     dry_run: bool,
     data: Path,
     out: Path,
+    jobs: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -111,11 +117,19 @@ def study_command(
             )
         return
 
-    from trainer.progress import Reporter
+    from trainer.loop import choose_device
+    from trainer.parallel import default_jobs, run_jobs
+    from trainer.progress import Bars, Reporter
     from trainer.show import study_summary, study_table
-    from trainer.study import run_study
+    from trainer.study import open_runs, run_study
 
-    with Reporter(quiet=quiet, runs=runs) as reporter:
+    on_cpu = choose_device(config).type == "cpu"
+    jobs = jobs or (default_jobs(config.threads) if on_cpu else 1)
+    if jobs > 1:
+        command = ("train", recipe, *(f"--set={item}" for item in overrides), f"--data={data}")
+        with Bars(quiet=quiet) as bars:
+            run_jobs(open_runs(opened, study, config, out, command), jobs, bars)
+    with Reporter(quiet=quiet or jobs > 1, runs=runs) as reporter:
         record = run_study(opened, study, config, out, reporter)
     if as_json:
         click.echo(msgspec.json.encode(study_summary(record)))

@@ -17,7 +17,7 @@ NotNegative = Annotated[float, Meta(ge=0)]
 DEFINITIONS = {
     "model": "1",
     "optimizer": "1",
-    "loop": "1",
+    "loop": "2",
     "evaluation": "1",
     "baselines": "1",
 }
@@ -67,9 +67,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     A step takes `batch_size` sequences of `sequence_length` tokens. The budget is `tokens`, rounded
     up to whole steps, unless `steps` is given. `learning_rate` is that of the hidden matrices (by
     `optimizer`), `embedding_learning_rate` that of everything else, which AdamW always trains.
-    `warmup` and `decay` are shares of the budget. Validation looks at no more than `eval_tokens`
-    tokens, in the same documents each time. `threads` belongs to the recipe and not to the
-    machine, because the order of a floating-point sum follows the number of threads.
+    `warmup` and `decay` are shares of the budget. The final score comes from validation documents
+    of at most `eval_tokens` tokens; the points of the curve, every `eval_every` steps, from the
+    first of these that fit into `curve_tokens`, the same each time. `threads` belongs to the recipe
+    and not to the machine, because the order of a floating-point sum may follow the number of
+    threads.
     """
 
     model: ModelConfig = ModelConfig()
@@ -86,11 +88,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     warmup: Share = 0.02
     decay: Share = 0.4
     eval_every: Annotated[int, Meta(ge=0)] = 50
-    eval_tokens: Positive = 60_000
+    eval_tokens: Positive = 200_000
+    curve_tokens: Positive = 20_000
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive = 2
+    threads: Positive = 1
 
     @property
     def batch_tokens(self) -> int:

@@ -44,6 +44,30 @@ class Documents:
             b"".join(xxh128(np.ascontiguousarray(part).data.cast("B")) for part in parts)
         ).hex()
 
+    def head(self, max_tokens: int) -> "Documents":
+        """Return the documents, in order, that fit into `max_tokens` tokens; at least one.
+
+        The order is the dataset's, by content hash, so that it knows nothing of source or length.
+        """
+        left, rows = max_tokens, []
+        for row, length in enumerate(np.diff(self.offsets).tolist()):
+            if length <= left:
+                rows.append(row)
+                left -= length
+        chosen = np.array(rows or [int(np.argmin(np.diff(self.offsets)))], np.int64)
+        lengths = np.diff(self.offsets)[chosen]
+        mask = np.zeros(len(self), np.bool_)
+        mask[chosen] = True
+        return Documents(
+            tokens=self.tokens[np.repeat(mask, np.diff(self.offsets))],
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            bytes=self.bytes[chosen],
+            source=self.source[chosen],
+            sources=self.sources,
+            eos=self.eos,
+            zstd_bits=None if self.zstd_bits is None else self.zstd_bits[chosen],
+        )
+
     def previous(self) -> npt.NDArray[np.unsignedinteger[Any]]:
         """Return the token before each token; EOS before the first of a document."""
         previous = np.roll(self.tokens, 1)

@@ -30,6 +30,7 @@ from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.config import DEFINITIONS, TrainConfig
 from trainer.data import Documents
 from trainer.evaluate import Evaluation, evaluate
+from trainer.memory import keep_freed_memory
 from trainer.model import Transformer, flops_per_token, mean_nats, parameter_count
 from trainer.optim import build_optimizers, learning_rate_factor, set_learning_rate
 from trainer.progress import Reporter
@@ -110,7 +111,9 @@ def train(
         reporter.skipped(name, record.bpb)
         return record
     (folder / RUN).unlink(missing_ok=True)
+    keep_freed_memory()
     run = _Run.begin(view, config, folder, key)
+    curve_documents = valid.head(config.curve_tokens)
     reporter.start(name, config.total_steps, run.step)
     with run.loader, run.open_metrics() as metrics, _stop_signals() as stop:
         saved: Checkpoint | None = None
@@ -118,9 +121,9 @@ def train(
             saved = None
             row = run.train_step()
             if _due(run.step, config.eval_every, config.total_steps):
-                run.evaluation = evaluate(run.model, valid, config.sequence_length, run.device)
-                row = msgspec.structs.replace(row, valid_bpb=run.evaluation.bpb)
-                reporter.evaluated(run.evaluation.bpb)
+                on_curve = evaluate(run.model, curve_documents, config.sequence_length, run.device)
+                row = msgspec.structs.replace(row, valid_bpb=on_curve.bpb)
+                reporter.evaluated(on_curve.bpb)
             metrics.write(msgspec.json.encode(row) + b"\n")
             metrics.flush()
             reporter.step(run.step, row.loss, row.tokens_per_s)
@@ -128,9 +131,7 @@ def train(
                 saved = run.save()
             if stop.is_set():
                 raise KeyboardInterrupt
-    evaluation = run.evaluation or evaluate(
-        run.model, valid, config.sequence_length, run.device
-    )  # stopped between the last step and the record
+    evaluation = evaluate(run.model, valid, config.sequence_length, run.device)
     return _finish(run, view, valid, evaluation, saved or run.save())
 
 
@@ -150,7 +151,6 @@ class _Run:
     optimizers: list[torch.optim.Optimizer]
     loader: TorchLoader
     step: int = 0
-    evaluation: Evaluation | None = None
 
     @classmethod
     def begin(cls, view: TokenView, config: TrainConfig, folder: Path, key: str) -> "_Run":
@@ -275,6 +275,7 @@ def _finish(
         bpb=evaluation.bpb,
         by_source=evaluation.by_source(),
         curve=curve_of(rows),
+        curve_documents=len(valid.head(config.curve_tokens)),
         baselines=fit_and_score(previous, tokens, valid, vocabulary),
         valid_sha256=write_valid(run.folder, evaluation.bits, evaluation.bytes),
         checkpoint_sha256=saved.sha256,

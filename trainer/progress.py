@@ -7,6 +7,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,6 +18,65 @@ from shards.console import console
 
 LINES_PER_RUN = 5
 """Lines that a run leaves in a log file that is not a terminal."""
+
+
+def _bar_columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+
+
+def _facts(loss: float, tokens_per_s: float, bpb: float | None) -> str:
+    """Describe a step: loss in nats per token, bits per byte where known, speed."""
+    valid = "" if bpb is None else f"bpb {bpb:.3f} "
+    return f"loss {loss:.3f} {valid}{tokens_per_s:,.0f} tok/s"
+
+
+def _is_line_due(step: int, steps: int) -> bool:
+    return step == steps or step % -(-steps // LINES_PER_RUN) == 0
+
+
+class Bars:
+    """Shows runs that go on side by side, a bar each; use it as a context manager."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live = console.is_terminal and not quiet
+        self._progress = Progress(*_bar_columns(), console=console, disable=not self._live)
+        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, int] = {}
+        self._said: dict[str, int] = {}
+
+    def __enter__(self) -> "Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str, steps: int) -> None:
+        """Begin to show a run of `steps` steps."""
+        self._tasks[name] = self._progress.add_task(escape(name), total=steps, facts="starting")
+        self._steps[name], self._said[name] = steps, 0
+
+    def update(
+        self, name: str, step: int, loss: float, tokens_per_s: float, bpb: float | None
+    ) -> None:
+        """Show that a run has done `step` steps."""
+        if not step:
+            return
+        steps, facts = self._steps[name], _facts(loss, tokens_per_s, bpb)
+        self._progress.update(self._tasks[name], completed=step, facts=facts)
+        due = step * LINES_PER_RUN // steps
+        if due > self._said[name]:
+            self._said[name] = due
+            if not self._live and not self._quiet:
+                console.print(escape(f"{name}: step {step}/{steps} {facts}"), soft_wrap=True)
 
 
 class Reporter:
@@ -31,17 +92,8 @@ class Reporter:
         self._run = 0
         self._name = ""
         self._steps = 0
-        self._valid = ""
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not self._live,
-        )
+        self._bpb: float | None = None
+        self._bar = Progress(*_bar_columns(), console=console, disable=not self._live)
         self._task = self._bar.add_task("", total=None, facts="", visible=False)
 
     def __enter__(self) -> "Reporter":
@@ -59,7 +111,7 @@ class Reporter:
     def start(self, name: str, steps: int, first: int = 0) -> None:
         """Begin to show a run of `steps` steps, of which `first` are done already."""
         self._run += 1
-        self._name, self._steps, self._valid = name, steps, ""
+        self._name, self._steps, self._bpb = name, steps, None
         self._bar.reset(
             self._task,
             total=steps,
@@ -73,15 +125,15 @@ class Reporter:
 
     def step(self, step: int, loss: float, tokens_per_s: float) -> None:
         """Show that `step` steps are done; `loss` in nats per token."""
-        facts = f"loss {loss:.3f} {self._valid}{tokens_per_s:,.0f} tok/s"
+        facts = _facts(loss, tokens_per_s, self._bpb)
         if self._live:
             self._bar.update(self._task, completed=step, facts=facts)
-        elif step == self._steps or step % -(-self._steps // LINES_PER_RUN) == 0:
+        elif _is_line_due(step, self._steps):
             self.note(f"{self._name}: step {step}/{self._steps} {facts}")
 
     def evaluated(self, bpb: float) -> None:
         """Show the latest validation bits per byte from now on."""
-        self._valid = f"bpb {bpb:.3f} "
+        self._bpb = bpb
 
     def skipped(self, name: str, bpb: float) -> None:
         """Say that a run was finished before."""

@@ -89,6 +89,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     bpb: float
     by_source: dict[str, float]
     curve: list[CurvePoint]
+    curve_documents: int
     baselines: Baselines
     valid_sha256: str
     checkpoint_sha256: str
@@ -144,10 +145,14 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The validation documents; `zstd_bpb` from the dataset's signal, each document on its own."""
+    """The validation documents; `zstd_bpb` from the dataset's signal, each document on its own.
+
+    Scores are over all `documents`; the points of the curves over the first `curve_documents`.
+    """
 
     select: str
     documents: int
+    curve_documents: int
     tokens: int
     bytes: int
     zstd_bpb: float | None
@@ -206,6 +211,22 @@ def read_metrics(folder: Path, until: int) -> list[Metrics]:
         if row.step <= until:
             rows.append(row)
     return rows
+
+
+def read_progress(folder: Path) -> tuple[int, float, float, float | None]:
+    """Return (step, loss, tokens/s, latest bpb of the curve) of a run under way; zeros before."""
+    step, loss, speed, bpb = 0, 0.0, 0.0, None
+    path = folder / METRICS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for line in reversed(lines):
+        if not line.endswith(b"\n"):
+            continue  # being written
+        row = msgspec.json.decode(line, type=Metrics)
+        if not step:
+            step, loss, speed = row.step, row.loss, row.tokens_per_s
+        if row.valid_bpb is not None:
+            return step, loss, speed, row.valid_bpb
+    return step, loss, speed, bpb
 
 
 def curve_of(rows: list[Metrics]) -> list[CurvePoint]:

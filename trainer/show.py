@@ -40,10 +40,14 @@ def run_line(record: RunRecord) -> str:
     )
 
 
+_COLUMNS = ("arm", "epochs", "bpb", "bigram", "of all", "arm − control", "interval", "verdict")
+"""`bigram` read what the runs read, `of all` the whole arm: what is left to learn from it."""
+
+
 def study_table(record: StudyRecord) -> Table:
     """Return the table of a study's arms."""
     table = Table(title=f"{quantity(record.tokens)} tokens a run, lower is better")
-    for heading in ("arm", "epochs", "bpb", "bigram", "arm − control", "interval", "verdict"):
+    for heading in _COLUMNS:
         table.add_column(heading, justify="left" if heading in {"arm", "verdict"} else "right")
     for name, arm in record.arms.items():
         compared = arm.delta is not None
@@ -52,8 +56,9 @@ def study_table(record: StudyRecord) -> Table:
             f"{arm.epochs:.2f}",
             f"{arm.bpb:.4f}",
             f"{arm.baselines.bigram:.4f}",
+            f"{arm.baselines_all.bigram:.4f}",
             f"{arm.delta:+.4f}" if compared else "",
-            f"{arm.ci_low:+.4f} … {arm.ci_high:+.4f}" if compared else "",
+            f"{arm.ci_low:+.3f} … {arm.ci_high:+.3f}" if compared else "",
             arm.verdict,
         )
     return table

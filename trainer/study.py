@@ -17,7 +17,8 @@ from shards.errors import RecipeError
 from trainer.baselines import fit_and_score, zstd_bpb
 from trainer.config import StudyConfig, TrainConfig
 from trainer.data import Documents, overlap, read_documents
-from trainer.loop import train
+from trainer.loop import finished, run_key, train
+from trainer.parallel import Job
 from trainer.progress import Reporter
 from trainer.records import (
     STUDY,
@@ -88,6 +89,25 @@ def run_study(
     return record
 
 
+def open_runs(
+    data: StudyData,
+    study: StudyConfig,
+    train_config: TrainConfig,
+    out: Path,
+    command: tuple[str, ...],
+) -> list[Job]:
+    """Return the runs that are not finished, pair by pair, as processes to start."""
+    found = []
+    for seed in study.seeds:
+        config = msgspec.structs.replace(train_config, seed=seed)
+        for name, view in data.arms.items():
+            folder = out / run_name(name, seed)
+            if finished(folder, run_key(view, data.valid, config)) is None:
+                own = (f"--arm={name}", f"--seed={seed}", f"--out={folder}", "--quiet")
+                found.append(Job(folder.name, (*command, *own), folder, config.total_steps))
+    return found
+
+
 def run_name(arm: str, seed: int) -> str:
     """Return the folder of a run inside its study."""
     return f"{arm}-{seed}"
@@ -136,6 +156,7 @@ def compare(
         valid=ValidResult(
             select=study.valid,
             documents=len(data.valid),
+            curve_documents=first.curve_documents,
             tokens=len(data.valid.tokens),
             bytes=int(data.valid.bytes.sum()),
             zstd_bpb=zstd_bpb(data.valid),
@@ -215,11 +236,21 @@ def _sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
         if arm.delta is None or arm.ci_low is None or arm.ci_high is None:
             continue
         numbers = (
-            f"{arm.delta:+.4f} bpb ({coverage} interval {arm.ci_low:+.4f} to {arm.ci_high:+.4f})"
+            f"{_signed(arm.delta)} bits per byte"
+            f" ({coverage} interval {_signed(arm.ci_low)} to {_signed(arm.ci_high)})"
         )
         if arm.verdict == "no difference seen":
             parts.append(f"no difference seen between {name} and {study.control}: {numbers}")
         else:
             better = "better" if arm.verdict == "arm better" else "worse"
-            parts.append(f"{name} is {better} than {study.control}: {numbers}")
+            share = f"{100 * abs(arm.delta) / arms[study.control].bpb:.1f} %"
+            fewer = "fewer" if arm.delta < 0 else "more"
+            parts.append(
+                f"{name} is {better} than {study.control}: {numbers}, {share} {fewer} bits"
+            )
     return f"With {len(study.seeds)} seeds, " + "; ".join(parts) + "."
+
+
+def _signed(value: float) -> str:
+    """Write a difference with its sign, a true minus."""
+    return f"{value:+.4f}".replace("-", "−")

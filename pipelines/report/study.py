@@ -64,6 +64,7 @@ class Valid(msgspec.Struct, frozen=True):
     select: str
     documents: int
     bytes: int
+    curve_documents: int = 0
     zstd_bpb: float | None = None
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -51,10 +53,10 @@ def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
 
 
 def test_study_prints_its_sentence_or_json(call):
-    result = call(study_command, "--quiet")
+    result = call(study_command, "--quiet", "--jobs", "1")
     assert result.exit_code == 0
     assert result.stdout.startswith("INCONCLUSIVE")  # three steps teach nothing
-    summary = msgspec.json.decode(call(study_command, "--json", "--quiet").stdout)
+    summary = msgspec.json.decode(call(study_command, "--json", "--quiet", "--jobs", "1").stdout)
     assert summary["sentence"] + "\n" == result.stdout
     arm = summary["arms"]["curated"]
     assert arm["ci_low"] <= arm["delta"] <= arm["ci_high"]
@@ -78,3 +80,17 @@ def test_bad_requests_are_errors_that_say_what(call, arguments, message):
     assert isinstance(result.exception, AssayError)
     with pytest.raises(AssayError, match=message):
         raise result.exception
+
+
+def test_runs_side_by_side_give_the_same_record(call, tmp_path):
+    assert call(study_command, "--quiet", "--jobs", "2").exit_code == 0
+    records = []
+    for _ in range(2):
+        record = msgspec.json.decode((tmp_path / "out/study.json").read_bytes())
+        for arm in record["arms"].values():
+            for seed in arm["seeds"]:
+                assert seed.pop("tokens_per_s") > 0
+        records.append(record)
+        shutil.rmtree(tmp_path / "out")
+        assert call(study_command, "--quiet", "--jobs", "1").exit_code == 0
+    assert records[0] == records[1]

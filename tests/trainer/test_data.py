@@ -48,3 +48,14 @@ def test_no_document_is_an_error_that_names_the_selection(dataset):
 def test_overlap_counts_shared_documents(dataset):
     assert overlap(dataset, "split == 'train'", "split == 'valid'") == 0
     assert overlap(dataset, "dropped == ''", "split == 'valid'") == 100
+
+
+def test_head_takes_whole_documents_in_order_and_at_least_one(dataset):
+    whole = read_documents(dataset, "split == 'valid'")
+    lengths = np.diff(whole.offsets)
+    part = whole.head(int(lengths[:3].sum()))
+    assert np.array_equal(np.diff(part.offsets), lengths[:3])
+    assert np.array_equal(part.tokens, whole.tokens[: part.offsets[-1]])
+    assert np.array_equal(part.bytes, whole.bytes[:3])
+    assert len(whole.head(1)) == 1
+    assert whole.head(10**9).digest() == whole.digest()

@@ -50,3 +50,18 @@ def test_quiet_shows_nothing(output, terminal):
     stream = output(terminal=terminal)
     show(quiet=True)
     assert stream.getvalue() == ""
+
+
+def test_runs_side_by_side_leave_lines_as_they_get_on(output):
+    stream = output(terminal=False)
+    with progress.Bars() as bars:
+        bars.begin("[raw]-1", 10)
+        bars.begin("raw-2", 10)
+        bars.update("[raw]-1", 0, 0.0, 0.0, None)
+        bars.update("raw-2", 5, 3.5, 100.0, None)
+        bars.update("[raw]-1", 9, 3.25, 100.0, 2.5)
+        bars.update("[raw]-1", 9, 3.25, 100.0, 2.5)
+    assert stream.getvalue().splitlines() == [
+        "raw-2: step 5/10 loss 3.500 100 tok/s",
+        "[raw]-1: step 9/10 loss 3.250 bpb 2.500 100 tok/s",
+    ]
