@@ -1,6 +1,6 @@
 """Deduplication against datasketch and a brute-force oracle: speed, recall, precision.
 
-    python -m benchmarks.dedup [--quick | --edits]
+    python -m benchmarks.dedup [--quick | --edits | --peers]
 
 Documents are 4.5 KB of English, slices of real text (the development corpus beside the
 repository where it is there, else the standard library's docstrings), a quarter of them edited
@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.corpus import Flat, cpu_seconds, documents, flat, pool
 from benchmarks.dedup_edits import edits
+from benchmarks.dedup_peers import against, peers
 from dedup.components import connected_components
 from dedup.config import NearConfig
 from dedup.exact import content_hashes
@@ -42,12 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 50 s on 2 cores")
     parser.add_argument("--edits", action="store_true", help="recall on edited copies only")
+    parser.add_argument("--peers", action="store_true", help="other tools only")
     options = parser.parse_args()
     quick = options.quick
     text, origin = pool(12_000_000 if quick else 60_000_000)
     print(f"{len(text) / 1e6:.0f} MB of ASCII text from {origin}", file=sys.stderr)
     if options.edits:
         print(json.dumps({"edits": edits(text)}))
+        return
+    if options.peers:
+        print(json.dumps(compare(documents(text, 4_000, seed=2))))
         return
     result = {
         **speed(documents(text, 6_000 if quick else 24_000), 5 if quick else 9),
@@ -56,6 +61,7 @@ def main() -> None:
     if not quick:
         result["growth"] = growth(text)
         result["adversarial_s"] = adversarial()
+        result["peers"] = compare(documents(text, 4_000, seed=2))
         result["incremental"] = incremental(documents(text, 24_000, seed=4))
     print(json.dumps(result))
 
@@ -174,6 +180,15 @@ def incremental(texts: list[str]) -> dict[str, float | bool]:
         ),
         "extend_cpu_s": round(cpu_seconds(lambda: add(index, new, keys[-1000:]), 3), 3),
     }
+
+
+def compare(texts: list[str]) -> dict[str, Any]:
+    """Measure ours and the other tools on the same texts."""
+    truth = true_pairs([word_ngrams(text) for text in texts], 0.8)
+    twins = {doc for pair in truth for doc in pair}
+    flagged = {doc for pair in found_pairs(texts, 0.8) for doc in pair}
+    ours = {**speed(texts, 3), **against(flagged, twins)}
+    return {"twins": len(twins), "ours": ours, **peers(texts, twins)}
 
 
 def add(index: SignatureIndex, batch: Flat, keys: UInt64) -> SignatureIndex:

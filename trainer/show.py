@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from trainer.config import TrainConfig
@@ -40,25 +41,31 @@ def run_line(record: RunRecord) -> str:
     )
 
 
-_COLUMNS = ("arm", "epochs", "bpb", "bigram", "of all", "arm − control", "interval", "verdict")
+_COLUMNS = ("arm", "bpb", "bigram", "of all", "− control", "interval", "verdict")
 """`bigram` read what the runs read, `of all` the whole arm: what is left to learn from it."""
 
 
 def study_table(record: StudyRecord) -> Table:
     """Return the table of a study's arms."""
-    table = Table(title=f"{quantity(record.tokens)} tokens a run, lower is better")
+    table = Table(
+        title=f"{quantity(record.tokens)} tokens a run; bits per byte, lower is better",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for heading in _COLUMNS:
-        table.add_column(heading, justify="left" if heading in {"arm", "verdict"} else "right")
+        is_text = heading in {"arm", "verdict"}
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     for name, arm in record.arms.items():
         compared = arm.delta is not None
         table.add_row(
             name,
-            f"{arm.epochs:.2f}",
             f"{arm.bpb:.4f}",
             f"{arm.baselines.bigram:.4f}",
             f"{arm.baselines_all.bigram:.4f}",
             f"{arm.delta:+.4f}" if compared else "",
-            f"{arm.ci_low:+.3f} … {arm.ci_high:+.3f}" if compared else "",
+            f"{arm.ci_low:+.3f} to {arm.ci_high:+.3f}" if compared else "",
             arm.verdict,
         )
     return table
