@@ -26,10 +26,11 @@ class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FiltersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `[filters]` table of a recipe.
 
-    `bounds` maps signals to bounds, and replaces a preset's bound on the same signal and side.
+    Where two presets limit the same signal, the stricter limit holds. `bounds` maps signals to
+    bounds, and replaces a preset's bound on the same signal and side.
     """
 
-    presets: list[Literal["gopher"]] = []
+    presets: list[Literal["gopher", "gopher-repetition", "c4", "fineweb"]] = []
     bounds: dict[str, Bound] = {}
 
 
@@ -55,10 +56,40 @@ PRESETS: dict[str, dict[str, Bound]] = {
         "gopher_ellipsis_lines": Bound(max=0.3),
         "gopher_alphabetic_words": Bound(min=0.8),
         "gopher_stop_words": Bound(min=2),
-    }
+    },
+    "gopher-repetition": {
+        "gopher_duplicate_lines": Bound(max=0.3),
+        "gopher_duplicate_line_chars": Bound(max=0.2),
+        "gopher_duplicate_paragraphs": Bound(max=0.3),
+        "gopher_duplicate_paragraph_chars": Bound(max=0.2),
+        "gopher_top_2gram": Bound(max=0.2),
+        "gopher_top_3gram": Bound(max=0.18),
+        "gopher_top_4gram": Bound(max=0.16),
+        "gopher_duplicate_5gram": Bound(max=0.15),
+        "gopher_duplicate_6gram": Bound(max=0.14),
+        "gopher_duplicate_7gram": Bound(max=0.13),
+        "gopher_duplicate_8gram": Bound(max=0.12),
+        "gopher_duplicate_9gram": Bound(max=0.11),
+        "gopher_duplicate_10gram": Bound(max=0.1),
+    },
+    "c4": {
+        "c4_sentences": Bound(min=5),
+        "c4_lorem_ipsum": Bound(max=0),
+        "c4_curly_brackets": Bound(max=0),
+    },
+    "fineweb": {
+        "gopher_duplicate_line_chars": Bound(max=0.1),
+        "fineweb_punctuated_lines": Bound(min=0.12),
+        "fineweb_short_lines": Bound(max=0.67),
+    },
 }
-"""`gopher`: the thresholds of Rae et al. 2021 (arXiv:2112.11446), section A.1.1. The last asks for
-English stop words: use it on English text only, or set its minimum to 0."""
+"""`gopher`: the quality thresholds of Rae et al. 2021 (arXiv:2112.11446), section A.1.1. The last
+asks for English stop words: use it on English text only, or set its minimum to 0.
+`gopher-repetition`: those of the paper's table A1.
+`c4`: the page rules of Raffel et al. 2020 (arXiv:1910.10683), section 2.2, without its word list;
+its line rules remove lines, not documents, so no threshold here stands for them.
+`fineweb`: the three rules of Penedo et al. 2024 (arXiv:2406.17557), section 3.6. The paper drops
+what equals a threshold, which is kept here."""
 
 
 def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
@@ -74,7 +105,9 @@ def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
     limits: dict[tuple[str, str], float] = {}
     for preset in config.presets:
         for column, bound in PRESETS[preset].items():
-            limits.update(_limits(column, bound))
+            for key, limit in _limits(column, bound).items():
+                stricter = max if key[1] == "min" else min
+                limits[key] = stricter(limit, limits.get(key, limit))
     for column, bound in config.bounds.items():
         if column not in SIGNALS:
             hint = did_you_mean(column, tuple(SIGNALS), "signals")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.quality import compression, gopher
+from pipelines.quality import compression, gopher, lines, repetition
 
 SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "bytes": (pa.int64(), "bytes of the UTF-8 text"),
@@ -25,6 +25,33 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "gopher_ellipsis_lines": (pa.float32(), "share of lines that end with an ellipsis"),
     "gopher_alphabetic_words": (pa.float32(), "share of words with a letter"),
     "gopher_stop_words": (pa.int64(), "how many of the, be, to, of, and, that, have, with"),
+    "gopher_duplicate_lines": (pa.float32(), "share of lines that stood earlier"),
+    "gopher_duplicate_line_chars": (pa.float32(), "share of the lines' characters in those"),
+    "gopher_duplicate_paragraphs": (pa.float32(), "share of paragraphs that stood earlier"),
+    "gopher_duplicate_paragraph_chars": (
+        pa.float32(),
+        "share of the paragraphs' characters in those",
+    ),
+    **{
+        f"gopher_top_{n}gram": (pa.float32(), f"words' characters in the most frequent {n}-gram")
+        for n in range(2, 5)
+    },
+    **{
+        f"gopher_duplicate_{n}gram": (
+            pa.float32(),
+            f"words' characters in {n}-grams that began earlier too",
+        )
+        for n in range(5, 11)
+    },
+    "c4_terminal_lines": (pa.float32(), "share of lines that end with a terminal mark"),
+    "c4_few_word_lines": (pa.float32(), "share of lines of fewer than 3 words"),
+    "c4_javascript_lines": (pa.float32(), "share of lines with 'javascript'"),
+    "c4_policy_lines": (pa.float32(), "share of lines with 'use cookies' and the like"),
+    "c4_sentences": (pa.int64(), "words that end a sentence"),
+    "c4_lorem_ipsum": (pa.int64(), "how often 'lorem ipsum'"),
+    "c4_curly_brackets": (pa.int64(), "'{' and '}'"),
+    "fineweb_punctuated_lines": (pa.float32(), "share of lines that end with punctuation"),
+    "fineweb_short_lines": (pa.float32(), "share of lines of fewer than 30 characters"),
 }
 """Name → type and meaning, in the order of the columns. Lines are those that are not blank."""
 
@@ -42,7 +69,12 @@ def signal_fields() -> list[pa.Field]:
 
 def definitions() -> dict[str, str]:
     """Return name → version of each definition; a change of either changes the dataset id."""
-    return {"gopher": gopher.VERSION, "zstd_bpb": compression.VERSION}
+    return {
+        "gopher": gopher.VERSION,
+        "gopher_repetition": repetition.VERSION,
+        "lines": lines.VERSION,
+        "zstd_bpb": compression.VERSION,
+    }
 
 
 def compute_signals(
@@ -60,8 +92,8 @@ def compute_signals(
         document's bytes, the same in whatever batch it stands. Shares are counts divided once.
     """
     counts = gopher.count(data, offsets)
-    words, lines = counts[:, gopher.WORDS], counts[:, gopher.LINES]
-    return {
+    words, n_lines = counts[:, gopher.WORDS], counts[:, gopher.LINES]
+    columns = {
         "bytes": np.diff(offsets),
         "chars": counts[:, gopher.CHARS].copy(),
         "zstd_bpb": compression.zstd_bpb(data, offsets, config.zstd_level),
@@ -69,8 +101,53 @@ def compute_signals(
         "gopher_mean_word_length": gopher.share(counts[:, gopher.WORD_CHARS], words),
         "gopher_hash_ratio": gopher.share(counts[:, gopher.HASHES], words),
         "gopher_ellipsis_ratio": gopher.share(counts[:, gopher.ELLIPSES], words),
-        "gopher_bullet_lines": gopher.share(counts[:, gopher.BULLET_LINES], lines),
-        "gopher_ellipsis_lines": gopher.share(counts[:, gopher.ELLIPSIS_LINES], lines),
+        "gopher_bullet_lines": gopher.share(counts[:, gopher.BULLET_LINES], n_lines),
+        "gopher_ellipsis_lines": gopher.share(counts[:, gopher.ELLIPSIS_LINES], n_lines),
         "gopher_alphabetic_words": gopher.share(counts[:, gopher.ALPHABETIC_WORDS], words),
         "gopher_stop_words": counts[:, gopher.STOP_WORDS].copy(),
+    }
+    return columns | _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
+
+
+def _repetition(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `repetition`; `counts` is what `gopher.count` found."""
+    found = repetition.count(data, offsets, counts)
+    parts = {
+        "gopher_duplicate_lines": (repetition.DUPLICATE_LINES, counts[:, gopher.LINES]),
+        "gopher_duplicate_line_chars": (
+            repetition.DUPLICATE_LINE_CHARS,
+            found[:, repetition.LINE_CHARS],
+        ),
+        "gopher_duplicate_paragraphs": (
+            repetition.DUPLICATE_PARAGRAPHS,
+            found[:, repetition.PARAGRAPHS],
+        ),
+        "gopher_duplicate_paragraph_chars": (
+            repetition.DUPLICATE_PARAGRAPH_CHARS,
+            found[:, repetition.PARAGRAPH_CHARS],
+        ),
+    }
+    for n in range(2, 11):
+        name = f"gopher_{'top' if n < 5 else 'duplicate'}_{n}gram"
+        parts[name] = (repetition.NGRAMS + n - 2, counts[:, gopher.WORD_CHARS])
+    return {name: gopher.share(found[:, part], whole) for name, (part, whole) in parts.items()}
+
+
+def _lines(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], n_lines: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `lines`; `n_lines` is the number of lines of each document."""
+    found = lines.count(data, offsets)
+    return {
+        "c4_terminal_lines": gopher.share(found[:, lines.TERMINAL_LINES], n_lines),
+        "c4_few_word_lines": gopher.share(found[:, lines.FEW_WORD_LINES], n_lines),
+        "c4_javascript_lines": gopher.share(found[:, lines.JAVASCRIPT_LINES], n_lines),
+        "c4_policy_lines": gopher.share(found[:, lines.POLICY_LINES], n_lines),
+        "c4_sentences": found[:, lines.SENTENCES].copy(),
+        "c4_lorem_ipsum": found[:, lines.LOREM_IPSUM].copy(),
+        "c4_curly_brackets": found[:, lines.CURLY_BRACKETS].copy(),
+        "fineweb_punctuated_lines": gopher.share(found[:, lines.PUNCTUATED_LINES], n_lines),
+        "fineweb_short_lines": gopher.share(found[:, lines.SHORT_LINES], n_lines),
     }

@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -32,6 +34,44 @@ def test_the_papers_thresholds():
     assert rules[0] == Rule("gopher_words_min", "gopher_words", "min", 50.0)
 
 
+def test_the_papers_repetition_thresholds():
+    rules = make_rules(FiltersConfig(presets=["gopher-repetition"]))
+    assert {rule.column.removeprefix("gopher_"): rule.threshold for rule in rules} == {
+        "duplicate_lines": 0.3,
+        "duplicate_line_chars": 0.2,
+        "duplicate_paragraphs": 0.3,
+        "duplicate_paragraph_chars": 0.2,
+        "top_2gram": 0.2,
+        "top_3gram": 0.18,
+        "top_4gram": 0.16,
+        "duplicate_5gram": 0.15,
+        "duplicate_6gram": 0.14,
+        "duplicate_7gram": 0.13,
+        "duplicate_8gram": 0.12,
+        "duplicate_9gram": 0.11,
+        "duplicate_10gram": 0.1,
+    }
+    assert {rule.op for rule in rules} == {"max"}
+
+
+def test_the_thresholds_of_c4_and_fineweb():
+    rules = make_rules(FiltersConfig(presets=["fineweb", "c4"]))
+    assert [(rule.name, rule.threshold) for rule in rules] == [
+        ("gopher_duplicate_line_chars_max", 0.1),
+        ("c4_sentences_min", 5),
+        ("c4_lorem_ipsum_max", 0),
+        ("c4_curly_brackets_max", 0),
+        ("fineweb_punctuated_lines_min", 0.12),
+        ("fineweb_short_lines_max", 0.67),
+    ]
+
+
+@pytest.mark.parametrize("presets", [*permutations(["gopher-repetition", "fineweb"])])
+def test_the_stricter_of_two_presets_holds_in_any_order(presets):
+    limits = {rule.name: rule.threshold for rule in make_rules(FiltersConfig([*presets]))}
+    assert limits["gopher_duplicate_line_chars_max"] == 0.1
+
+
 def test_no_filters_no_rules():
     assert make_rules(FiltersConfig()) == ()
     failed, measured = apply_rules((), {"bytes": np.arange(3)})
@@ -64,7 +104,7 @@ def test_order_does_not_depend_on_the_recipe():
         ({"bounds": {"bytes": {"min": 5, "max": 4}}}, "min = 5 is above max = 4"),
         ({"bounds": {"bytes": {"min": float("nan")}}}, "bytes: min and max must be finite"),
         ({"bounds": {"bytes": {"least": 1}}}, "unknown key .*least"),
-        ({"presets": ["c4"]}, "c4"),
+        ({"presets": ["c5"]}, "c5"),
         (
             {"presets": ["gopher"], "bounds": {"gopher_words": {"max": 40}}},
             "gopher_words: min = 50 is above max = 40",

@@ -13,6 +13,9 @@ from shards.text import flat
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+REPETITION = [name for name in SIGNALS if name.startswith(("gopher_dup", "gopher_top"))]
+
+
 def signals(texts: list[str]) -> dict:
     return compute_signals(*flat(pa.array(texts, pa.large_string())), SignalsConfig())
 
@@ -32,6 +35,19 @@ def test_columns_fit_the_schema_and_depend_on_one_document_each(texts):
 def test_values_by_hand():
     text = "The cat, and # the dög...\n- 1 2"
     found = {name: values[0] for name, values in signals([text]).items()}
+    assert not any(found.pop(name) for name in REPETITION)
+    others = {name: found.pop(name) for name in SIGNALS if name.startswith(("c4", "fine"))}
+    assert others == {
+        "c4_terminal_lines": np.float32(1 / 2),
+        "c4_few_word_lines": 0,
+        "c4_javascript_lines": 0,
+        "c4_policy_lines": 0,
+        "c4_sentences": 1,
+        "c4_lorem_ipsum": 0,
+        "c4_curly_brackets": 0,
+        "fineweb_punctuated_lines": np.float32(1 / 2),
+        "fineweb_short_lines": 1,
+    }
     assert found == {
         "bytes": 32,
         "chars": 31,
@@ -44,6 +60,27 @@ def test_values_by_hand():
         "gopher_ellipsis_lines": np.float32(1 / 2),
         "gopher_alphabetic_words": np.float32(5 / 9),
         "gopher_stop_words": 2,
+    }
+
+
+def test_repetition_by_hand():
+    text = "a bb c d e ff\n\na bb c d e ff\nccc\n\na bb c d e ff"
+    found = {name: values[0] for name, values in signals([text]).items() if name in REPETITION}
+    chars, lines, paragraphs = 8 * 3 + 3, 13 * 3 + 3, 13 * 3 + 4
+    assert found == {
+        "gopher_duplicate_lines": np.float32(2 / 4),
+        "gopher_duplicate_line_chars": np.float32(26 / lines),
+        "gopher_duplicate_paragraphs": np.float32(1 / 3),
+        "gopher_duplicate_paragraph_chars": np.float32(13 / paragraphs),
+        "gopher_top_2gram": np.float32(3 * 3 / chars),
+        "gopher_top_3gram": np.float32(3 * 4 / chars),
+        "gopher_top_4gram": np.float32(3 * 5 / chars),
+        "gopher_duplicate_5gram": np.float32(2 * 8 / chars),
+        "gopher_duplicate_6gram": np.float32(2 * 8 / chars),
+        "gopher_duplicate_7gram": 0,
+        "gopher_duplicate_8gram": 0,
+        "gopher_duplicate_9gram": 0,
+        "gopher_duplicate_10gram": 0,
     }
 
 

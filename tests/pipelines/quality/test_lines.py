@@ -1,0 +1,72 @@
+"""Against a reference that shares nothing with the kernel but the definitions."""
+
+import re
+
+import pyarrow as pa
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipelines.quality import lines
+from shards.text import flat
+
+POLICY = "terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
+PUNCTUATION = tuple(".!?'\"…”’»。！？｡؟۔।॥።։")
+
+
+def reference(text: str) -> list[int]:
+    rows = [row.strip() for row in text.split("\n") if row.strip()]
+
+    def having(pattern: str) -> int:
+        return sum(bool(re.search(pattern, row, re.IGNORECASE | re.ASCII)) for row in rows)
+
+    return [
+        sum(row.endswith((".", "!", "?", '"', "”")) for row in rows),
+        sum(len(row.split()) < 3 for row in rows),
+        sum(word.rstrip("\"')]”’»").endswith((".", "!", "?")) for word in text.split()),
+        having("javascript"),
+        having(POLICY),
+        len(re.findall("lorem ipsum", text, re.IGNORECASE | re.ASCII)),
+        text.count("{") + text.count("}"),
+        sum(row.endswith(PUNCTUATION) for row in rows),
+        sum(len(row) < 30 for row in rows),
+    ]
+
+
+def counted(texts: list[str]) -> list[list[int]]:
+    return lines.count(*flat(pa.array(texts, pa.large_string()))).tolist()
+
+
+PIECES = st.sampled_from([
+    "\n", " ", "\u3000", "a", "word ", "end.", "end.)", '."', "”", "»", "。", "…", "{", "}", "\r\n",
+    *(text for text, _ in lines.PHRASES), "Java", "Script", "LOREM IPSUM", "Use Of Cookies", "use ",
+    "x" * 28, "é" * 29, "ſ", "K", "\x85",
+])  # fmt: skip
+TEXTS = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
+
+EDGES = [
+    "", " ", "\n", ".", "use cookie", "javascrip", "lorem ipsum", "a" * 29, "a" * 30, "a b\n" * 3,
+    "Er sagte: „Ja.“\n«Oui.»\n", "これは文です。\n本当？", "هل هذا نص؟\n", "यह वाक्य है।",
+    "use\ncookies",
+]  # fmt: skip
+
+
+@given(st.lists(TEXTS.map("".join), min_size=1, max_size=4))
+@example(EDGES)
+def test_every_count_is_the_references(texts):
+    assert counted(texts) == [reference(text) for text in texts]
+
+
+def test_examples_by_hand():
+    text = (
+        'He said: "This is it."  \n\nWe use cookies; Terms of Use\nJavaScript {}\nLorem ipsum? No!'
+    )
+    names = ("TERMINAL_LINES", "FEW_WORD_LINES", "SENTENCES", "JAVASCRIPT_LINES", "POLICY_LINES")
+    more = ("LOREM_IPSUM", "CURLY_BRACKETS", "PUNCTUATED_LINES", "SHORT_LINES")
+    (row,) = counted([text])
+    assert [row[getattr(lines, name)] for name in names] == [2, 1, 3, 1, 1]
+    assert [row[getattr(lines, name)] for name in more] == [1, 2, 2, 4]
+
+
+def test_a_document_does_not_see_its_neighbours():
+    texts = ["lorem ", "ipsum", "java", "script."]
+    assert counted(texts) == [counted([text])[0] for text in texts]
