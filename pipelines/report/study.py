@@ -50,6 +50,7 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     by_source: dict[str, float]
     baselines: Baselines
     seeds: list[SeedResult]
+    baselines_all: Baselines | None = None
     delta: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
