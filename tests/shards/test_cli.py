@@ -63,9 +63,11 @@ def test_inspect_prints_one_json_object_or_tables(call, folder):
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_errors_have_no_traceback(call, folder, command, tmp_path):
-    code, out, err = call(command, tmp_path / "none")
-    assert (code, out) == (1, "")
-    assert "not a dataset" in err
+    (tmp_path / "bare").mkdir()
+    for name, words in (("none", "no such folder"), ("bare", "not a dataset")):
+        code, out, err = call(command, tmp_path / name)
+        assert (code, out) == (1, "")
+        assert words in err
     assert "Traceback" not in err
     code, _, err = call(command, folder / MANIFEST)
     assert code == 1
