@@ -1,8 +1,11 @@
 """How a job owns its output folder, and how its manifest is committed: last, by one rename."""
 
+import fcntl
 import platform
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,41 @@ WORK = "_work"
 """Folder inside an output where a job keeps what it has finished so far."""
 
 _PACKAGES = ("apache-beam", "numba", "numpy", "pyarrow", "sentencepiece", "zstandard")
+
+
+@contextmanager
+def own_output(out: str, *, keep_work: bool) -> Iterator[None]:
+    """Hold the output folder for one job; what it has finished stays in `WORK` if the job fails.
+
+    The lock is the kernel's (flock), so a job that was killed holds none. Other file systems than
+    the local one have no lock: there, two jobs on one output are the caller's to avoid.
+
+    Raises:
+        PlatformError: another job is writing to this folder, or it cannot be written to.
+        DatasetError: see `check_output`.
+    """
+    check_output(out)
+    work = files.join(out, WORK)
+    if not files.is_local(out):
+        yield
+    else:
+        lock = Path(work) / "lock"
+        try:
+            lock.parent.mkdir(exist_ok=True)
+            file = lock.open("w")
+        except OSError as error:
+            raise PlatformError(f"{out}: cannot be written to: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PlatformError(
+                    f"{out}: another job is writing to this folder; wait for it or choose another"
+                    " --out"
+                ) from None
+            yield
+    if not keep_work:
+        files.delete(work)
 
 
 def check_output(out: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, check_output, commit, run_facts, uncommit
+from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
@@ -67,28 +67,26 @@ def tokenize(
     coder = Tokenizer(model, tokenizer)
     key = stage_key(parent, coder, config)
     inputs = plan_inputs(parent, config)
-    check_output(out)
-    if is_current(out, key):
-        return read_manifest(out), False
-    context = TokenizeContext(
-        data=data,
-        out=out,
-        inputs=inputs,
-        sources=sorted(parent.content.sources),
-        model=model,
-        results=files.join(out, WORK, key),
-        progress=progress_folder(out, "tokenize"),
-    )
-    uncommit(out)  # from here on the folder is not the old dataset any more
-    results = _run(context, parent, config, options)
-    manifest = new_manifest(
-        _content(parent, coder, config, results),
-        stage_key=key,
-        run=run_facts(started, options, data=data, tokenizer=tokenizer),
-    )
-    commit(out, manifest)
-    if not options.keep_work:
-        files.delete(files.join(out, WORK))
+    with own_output(out, keep_work=options.keep_work):
+        if is_current(out, key):
+            return read_manifest(out), False
+        context = TokenizeContext(
+            data=data,
+            out=out,
+            inputs=inputs,
+            sources=sorted(parent.content.sources),
+            model=model,
+            results=files.join(out, WORK, key),
+            progress=progress_folder(out, "tokenize"),
+        )
+        uncommit(out)  # from here on the folder is not the old dataset any more
+        results = _run(context, parent, config, options)
+        manifest = new_manifest(
+            _content(parent, coder, config, results),
+            stage_key=key,
+            run=run_facts(started, options, data=data, tokenizer=tokenizer),
+        )
+        commit(out, manifest)
     return manifest, True
 
 

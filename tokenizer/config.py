@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-SMALLEST = 512
-"""Smallest vocabulary: 256 bytes, 2 special ids, and room for characters and merges."""
+SMALLEST = 259
+"""Smallest vocabulary: 256 bytes, 2 special ids and one piece; more follows from the text."""
 
 
 class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

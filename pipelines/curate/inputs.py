@@ -1,6 +1,7 @@
 """Hash the input files, each as one Beam element: their content names every document."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -31,6 +32,22 @@ def find_inputs(recipe: CurateRecipe) -> list[tuple[str, int]]:
         names = ", ".join(path for path, _ in found[:3])
         raise InputError(f"{names}: empty (0 bytes); there is nothing to read")
     return found
+
+
+def stamps(found: list[tuple[str, int]]) -> dict[str, tuple[int, int]]:
+    """Return (bytes, mtime in ns) of each local input, (-1, -1) of one that is gone.
+
+    Objects of remote stores are replaced as a whole, and have no stamp.
+    """
+    result = {}
+    for path, _ in found:
+        if files.is_local(path):
+            try:
+                stat = Path(path).stat()
+                result[path] = (stat.st_size, stat.st_mtime_ns)
+            except OSError:
+                result[path] = (-1, -1)
+    return result
 
 
 def hash_inputs(

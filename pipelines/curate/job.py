@@ -9,9 +9,9 @@ import msgspec
 from dedup.bands import banding
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, check_output, commit, run_facts, uncommit
+from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
 from pipelines.curate import fragments
-from pipelines.curate.inputs import find_inputs, hash_inputs
+from pipelines.curate.inputs import find_inputs, hash_inputs, stamps
 from pipelines.curate.plan import Plan, input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
@@ -34,21 +34,29 @@ def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifes
         The manifest, and whether the job had to run.
 
     Raises:
-        InputError: an input is missing, empty or of unknown format.
+        InputError: an input is missing, empty, of unknown format, or changes meanwhile.
         ReconcileError: counts that do not add up; nothing is committed.
         DatasetError: `out` is a folder with something else in it.
+        PlatformError: another job is writing to `out`, or a worker died.
     """
-    started = time.time()
     found = find_inputs(recipe)
-    check_output(out)
+    with own_output(out, keep_work=options.keep_work):
+        return _curate(found, recipe, out, options)
+
+
+def _curate(
+    found: list[tuple[str, int]], recipe: CurateRecipe, out: str, options: JobOptions
+) -> tuple[Manifest, bool]:
+    started = time.time()
+    before = stamps(found)
     plan = make_plan(hash_inputs(found, out, options), recipe, options.range_bytes)
     if is_current(out, plan.stage_key):
-        _clean(out, options)
         return read_manifest(out), False
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
     work = files.join(out, WORK, plan.scan_key)
     scan = ScanContext(plan, recipe, bands, rows, work, progress_folder(out, "scan"))
     infos = _scan(scan, options)
+    _check_unchanged(found, before, work)
     summary, resolved = _resolve(scan, infos, out, options)
     results = _write(scan, infos, resolved, out, options)
     manifest = new_manifest(
@@ -57,13 +65,19 @@ def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifes
         run=run_facts(started, options, paths=[item.path for item in plan.inputs]),
     )
     commit(out, manifest)
-    _clean(out, options)
     return manifest, True
 
 
-def _clean(out: str, options: JobOptions) -> None:
-    if not options.keep_work:
-        files.delete(files.join(out, WORK))
+def _check_unchanged(
+    found: list[tuple[str, int]], before: dict[str, tuple[int, int]], work: str
+) -> None:
+    """Refuse fragments of a file that was written to between its hash and its scan."""
+    for path, stamp in stamps(found).items():
+        if stamp != before[path]:
+            files.delete(work)  # or a later run would trust it
+            raise InputError(
+                f"{path}: was changed while it was read; run again when it is finished"
+            )
 
 
 def _stage(

@@ -14,7 +14,7 @@ def test_an_empty_table_is_enough():
     [
         ({"model_type": "unigram"}, "another number of threads"),
         ({"model_type": "word"}, "'word' is unknown; use 'bpe'"),
-        ({"vocab_size": 300}, r"tokenizer\.vocab_size = 300: .*>= 512"),
+        ({"vocab_size": 258}, r"tokenizer\.vocab_size = 258: .*>= 259"),
         ({"character_coverage": 0.5}, r"tokenizer\.character_coverage = 0\.5"),
         ({"vocab": 5000}, "did you mean 'vocab_size'"),
     ],

@@ -6,11 +6,12 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.commit import own_output
 from pipelines.curate import job, write
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions, RunnerOptions
-from shards.errors import DatasetError, InputError, ReconcileError
+from shards.errors import DatasetError, InputError, PlatformError, ReconcileError
 from shards.manifest import read_manifest
 
 QUIET = JobOptions(quiet=True)
@@ -204,6 +205,34 @@ def test_input_without_a_byte_or_a_record_is_an_error(tmp_path, content, words):
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"empty\.jsonl: {words}"):
         run(tmp_path / "out", path)
+
+
+def test_two_jobs_on_one_output_are_refused(corpus, tmp_path):
+    out = str(tmp_path / "out")
+    with (
+        own_output(out, keep_work=False),
+        pytest.raises(PlatformError, match="another job is writing to this folder"),
+    ):
+        run(out, corpus / "*")
+    assert run(out, corpus / "*").content.total.read == 120
+
+
+def test_input_that_changes_while_it_is_read_is_refused(corpus, tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", corpus / "*")
+    original = (corpus / "one.jsonl").read_bytes()
+    real = job._scan
+
+    def scan_then_append(*arguments):
+        infos = real(*arguments)
+        (corpus / "one.jsonl").write_bytes(original + b"{}\n")
+        return infos
+
+    monkeypatch.setattr(job, "_scan", scan_then_append)
+    with pytest.raises(InputError, match=r"one\.jsonl: was changed while it was read"):
+        run(tmp_path / "out", corpus / "*")
+    monkeypatch.undo()
+    (corpus / "one.jsonl").write_bytes(original)
+    assert run(tmp_path / "out", corpus / "*").dataset_id == whole.dataset_id
 
 
 def test_foreign_folder_is_refused(corpus, tmp_path):
