@@ -71,6 +71,24 @@ def chain(
     return [*stages, report]
 
 
+def check_chain(stages: list[Stage]) -> int:
+    """Let every stage check its part of the recipe; return the first exit code that is not 0.
+
+    So a misspelt key of the last stage is found before the first one runs, and not after. What a
+    stage finds wrong is printed, nothing else.
+    """
+    for stage in stages:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines", *stage.arguments, "--dry-run"],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.stderr.write(done.stderr.decode(errors="replace"))
+            return done.returncode
+    return 0
+
+
 def run_chain(stages: list[Stage]) -> int:
     """Run the stages one after the other; return the first exit code that is not 0, or 0.
 

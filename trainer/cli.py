@@ -10,6 +10,7 @@ import msgspec
 from shards.config import Table, decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
 from shards.errors import RecipeError
+from shards.manifest import MANIFEST
 from trainer.config import StudyConfig, TrainConfig
 
 _DATA = click.option(
@@ -49,6 +50,9 @@ def train_command(
     if seed is not None:
         config = msgspec.structs.replace(config, seed=seed)
     expression = _expression(study, select, arm)
+    if dry_run and not (data / MANIFEST).exists():
+        click.echo(f"would train on {expression!r}: {_budget(config)}; {data} is not there yet")
+        return
 
     _share_the_machine()
     from shards.dataset import TokenDataset
@@ -100,13 +104,16 @@ def study_command(
     """
     table = load_recipe(recipe, overrides)
     config, study = _decode(table)
+    runs = len(study.arms) * len(study.seeds)
+    if dry_run and not (data / MANIFEST).exists():
+        click.echo(f"would make {runs} runs, each of {_budget(config)}; {data} is not there yet")
+        return
 
     _share_the_machine()
     from shards.dataset import TokenDataset
     from trainer.study import open_study
 
     opened = open_study(TokenDataset.open(data), study, config)
-    runs = len(study.arms) * len(study.seeds)
     if dry_run:
         click.echo(f"would make {_size(config, opened.dataset.vocab_size, runs)}")
         for name, view in opened.arms.items():
@@ -166,6 +173,10 @@ def _expression(study: StudyConfig, select: str | None, arm: str | None) -> str:
     if name not in study.arms:
         raise RecipeError(f"--arm {name!r}: the recipe's study has the arms {list(study.arms)}")
     return study.arms[name]
+
+
+def _budget(config: TrainConfig) -> str:
+    return f"{config.total_steps:,} steps of {config.batch_tokens:,} tokens"
 
 
 def _size(config: TrainConfig, vocabulary: int, runs: int = 1) -> Any:

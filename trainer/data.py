@@ -98,6 +98,7 @@ def read_documents(
         raise TrainingError(
             f"{dataset.folder}: selection {expression!r} has no document"
             + ("" if max_tokens is None else f" within {max_tokens} tokens (train.eval_tokens)")
+            + "; for a validation split, curate with split.valid_fraction above 0"
         )
     tokens, lengths, sizes, sources, zstd = [], [], [], [], []
     for index, mask in enumerate(chosen):

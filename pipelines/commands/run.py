@@ -19,7 +19,7 @@ def run_command(
 
     With --dry-run every stage checks its part of RECIPE before anything runs.
     """
-    from pipelines.chain import chain, run_chain
+    from pipelines.chain import chain, check_chain, run_chain
 
     extra = ("--quiet",) if quiet else ()
     stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra, workers)
@@ -27,4 +27,4 @@ def run_command(
     if dry_run:
         checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]
         raise SystemExit(run_chain(checks))
-    raise SystemExit(run_chain(stages))
+    raise SystemExit(check_chain(checks) or run_chain(stages))

@@ -1,6 +1,6 @@
 """The chain of a recipe: order, folders, and stopping at the first failure."""
 
-from pipelines.chain import Stage, chain, run_chain
+from pipelines.chain import Stage, chain, check_chain, run_chain
 
 
 def labels(table):
@@ -26,6 +26,18 @@ def test_workers_reach_the_beam_jobs_only():
     stages = chain("r.toml", {"study": {}}, "out", (), (), 3)
     with_workers = [stage.label for stage in stages if "--workers" in stage.arguments]
     assert with_workers == ["curate", "tokenize"]
+
+
+def test_a_mistake_in_the_last_table_is_found_before_anything_runs(tmp_path, capfd):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[study]\nseed = [1, 2]\n")
+    out = str(tmp_path / "out")
+    stages = chain(str(recipe), {"study": {}}, out, ())
+    assert check_chain(stages[1:-1]) == 2
+    assert "unknown key study.seed; did you mean 'seeds'" in capfd.readouterr().err
+    recipe.write_text("[study]\nseeds = [1, 2]\n")
+    assert check_chain(stages[1:-1]) == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
