@@ -33,6 +33,7 @@ def train_command(
         return
     from tokenizer.job import train_tokenizer
 
+    was_there = _is_current(data, out, config)
     if quiet:
         info = train_tokenizer(data, out, config)
     else:
@@ -41,9 +42,9 @@ def train_command(
                 data, out, config, progress=lambda text: status.update(f"tokenizer: {text}")
             )
     click.echo(
-        f"tokenizer: {info.vocab_size:,} pieces ({info.config.model_type}) from"
-        f" {info.sample.documents:,} documents, {info.sample.bytes / 1e6:.1f} MB;"
-        f" pieces {info.pieces_hash[:12]}"
+        f"{'up to date: ' if was_there else ''}tokenizer {out}: {info.vocab_size:,} pieces"
+        f" ({info.config.model_type}) from {info.sample.documents:,} documents,"
+        f" {info.sample.bytes / 1e6:.1f} MB; pieces {info.pieces_hash[:12]}"
     )
 
 

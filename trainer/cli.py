@@ -134,8 +134,11 @@ def study_command(
     jobs = jobs or (default_jobs(config.threads) if on_cpu else 1)
     if jobs > 1:
         command = ("train", recipe, *(f"--set={item}" for item in overrides), f"--data={data}")
+        todo = open_runs(opened, study, config, out, command)
+        if len(todo) < runs and not quiet:
+            console.print(f"{runs - len(todo)} of {runs} runs are up to date")
         with Bars(quiet=quiet) as bars:
-            run_jobs(open_runs(opened, study, config, out, command), jobs, bars)
+            run_jobs(todo, jobs, bars)
     with Reporter(quiet=quiet or jobs > 1, runs=runs) as reporter:
         record = run_study(opened, study, config, out, reporter)
     if as_json:

@@ -21,15 +21,22 @@ def report_command(root: Path, out: Path | None, quiet: bool) -> None:
     named as not run.
     """
     from pipelines.report.data import gather
+    from pipelines.report.key import is_sealed, report_key, seal
+    from pipelines.report.parts import read_parts
     from pipelines.report.render import render
     from shards.atomic import write_atomic
     from shards.errors import PlatformError
     from shards.inspect import human_bytes
 
+    path = out or root / "report.html"
+    read_parts(root)  # says what is wrong with the chain, if anything is
+    key = report_key(root)
+    if is_sealed(path, key):
+        click.echo(f"up to date: report {path}: {human_bytes(path.stat().st_size)}")
+        return
     working = contextlib.nullcontext() if quiet else console.status("measuring and drawing")
     with working:
-        html = render(gather(root)).encode()
-    path = out or root / "report.html"
+        html = seal(render(gather(root)).encode(), key)
     try:
         write_atomic(path, html)
     except OSError as error:
