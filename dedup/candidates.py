@@ -54,7 +54,9 @@ def candidate_pairs(
     copy = stands_for != docs
 
     docs_f, bands_f = docs[first], bands[first]
-    order = np.lexsort((docs_f, key[first] if rank is None else place[first], bands_f))
+    # Equal ranks follow the content hash: the numbers given to the documents decide nothing.
+    ranked = (key[first],) if rank is None else (key[first], place[first])
+    order = np.lexsort((docs_f, *ranked, bands_f))
     docs_f, bands_f = docs_f[order], bands_f[order]
     nothing = np.empty(0, dtype=np.int64)
     n_pairs = _pairs(bands_f, docs_f, nothing, nothing)

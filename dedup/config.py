@@ -80,6 +80,6 @@ def definitions() -> dict[str, str]:
         "dedup.space": "space-v1: runs without White_Space, bytes as they are",
         "dedup.shingle": "shingle-v1: multilinear over 8-byte-chunk word hashes, 64 bits",
         "dedup.band": "band-v1: multiply-xorshift over the rows of a band",
-        "dedup.candidates": "candidates-v2: all before it, or 8 first and 4 before, by rank",
+        "dedup.candidates": "candidates-v3: all before it, or 8 first and 4 before, by rank",
         "dedup.keep": "keep-v1: greedy by rank over verified edges",
     }

@@ -5,6 +5,7 @@ bytes to the same place twice, which changes nothing.
 """
 
 import contextlib
+import shutil
 import uuid
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -83,6 +84,14 @@ def write_atomic(path: str, data: bytes | memoryview) -> None:
 
 def delete(path: str) -> None:
     """Delete a file or a folder with all that is in it; fine if it is not there."""
+    if is_local(path):
+        # Beam's delete takes globs: a folder named `out[1]` would lose what `out1` holds.
+        local = Path(path)
+        if local.is_dir():
+            shutil.rmtree(local)
+        else:
+            local.unlink(missing_ok=True)
+        return
     systems = beam.io.filesystems.FileSystems
     if systems.exists(path):
         systems.delete([path])

@@ -136,7 +136,11 @@ def _resolve(
     expected = sum(
         info.banded * scan.bands + (info.readable if exact else info.banded) for info in infos
     )
-    key = stable_hash(msgspec.to_builtins([scan.recipe.dedup, scan.recipe.filters]))
+    key = stable_hash(
+        msgspec.to_builtins(
+            [scan.recipe.dedup, scan.recipe.filters, [item.order for item in scan.plan.inputs]]
+        )
+    )
     context = ResolveContext(
         scan, files.join(scan.work, f"resolved-{key}"), expected, progress_folder(out, "resolve")
     )

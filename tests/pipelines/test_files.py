@@ -40,6 +40,14 @@ def test_expand_names_a_pattern_that_cannot_be_used(tmp_path, pattern, words):
     assert str(tmp_path) in str(caught.value)
 
 
+def test_delete_takes_its_path_as_it_is(tmp_path):
+    (tmp_path / "out1").write_text("kept")
+    (tmp_path / "out[1]").mkdir()
+    files.delete(str(tmp_path / "out[1]"))
+    files.delete(str(tmp_path / "out[1]"))
+    assert [item.name for item in tmp_path.iterdir()] == ["out1"]
+
+
 def test_open_file_names_a_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"gone\.txt: cannot be opened: No such file"):
         files.open_file(str(tmp_path / "gone.txt"))
