@@ -5,6 +5,7 @@ goes back between stages, and this module knows the other parts by the names of 
 only. Every command skips itself when its output already has the right stage key.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -97,12 +98,7 @@ def run_chain(stages: list[Stage]) -> int:
     for number, stage in enumerate(stages, start=1):
         console.print(f"[bold cyan]{number}/{len(stages)} {stage.label}[/]")
         start = time.monotonic()
-        process = subprocess.Popen([sys.executable, "-m", "pipelines", *stage.arguments])
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # it got the same signal and says how to resume
-            raise
+        code = _run_stage(stage)
         if code:
             console.print(
                 f"[red]stopped[/] at {stage.label}; what is done is kept, run again to go on"
@@ -110,3 +106,18 @@ def run_chain(stages: list[Stage]) -> int:
             return code
         console.print(f"[dim]{stage.label}: {time.monotonic() - start:.1f} s[/]")
     return 0
+
+
+def _run_stage(stage: Stage) -> int:
+    """Run one stage to its end, also when this process is told to stop meanwhile."""
+    process = subprocess.Popen([sys.executable, "-m", "pipelines", *stage.arguments])
+    # ^C reaches every process of the terminal, SIGTERM this one alone.
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = process.wait()
+        return code if code >= 0 else 128 - code  # killed by a signal: as a shell says it
+    except KeyboardInterrupt:
+        process.wait()  # it got the same signal and says how to resume
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,14 +1,16 @@
 """How a job owns its output folder, and how its manifest is committed: last, by one rename."""
 
 import fcntl
+import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -23,26 +25,59 @@ WORK = "_work"
 _PACKAGES = ("apache-beam", "numba", "numpy", "pyarrow", "sentencepiece", "zstandard")
 
 
+ROLES = {"documents": ("kept", "dropped"), "tokens": ("tokens",)}
+"""Folders of shards in a dataset, by its kind."""
+
+_LOCK = "lock"
+_SHARD = re.compile(r"\d{5,}-of-\d{5,}\.(parquet|arrow)(\.partial-[0-9a-f]+)?")
+
+
 @contextmanager
-def own_output(out: str, *, keep_work: bool) -> Iterator[None]:
+def own_output(out: str, kind: str, *, keep_work: bool) -> Iterator[None]:
     """Hold the output folder for one job; what it has finished stays in `WORK` if the job fails.
 
     The lock is the kernel's (flock), so a job that was killed holds none. Other file systems than
     the local one have no lock: there, two jobs on one output are the caller's to avoid.
 
+    Args:
+        out: the output folder.
+        kind: of the dataset that the job makes: a key of `ROLES`.
+        keep_work: whether `WORK` stays when the job succeeds.
+
     Raises:
         PlatformError: another job is writing to this folder, or it cannot be written to.
         DatasetError: see `check_output`.
     """
-    check_output(out)
-    work = files.join(out, WORK)
-    if not files.is_local(out):
+    check_output(out, kind)
+    with _lock(out) if files.is_local(out) else nullcontext():
         yield
-    else:
-        lock = Path(work) / "lock"
+        if not keep_work:
+            _remove_work(out)  # while it is ours
+
+
+def _remove_work(out: str) -> None:
+    """Remove the work folder, its lock file last: from then on another job may own the folder."""
+    if not files.is_local(out):
+        files.delete(files.join(out, WORK))
+        return
+    work = Path(out) / WORK
+    for path in work.iterdir():
+        if path.name != _LOCK:
+            files.delete(str(path))
+    (work / _LOCK).unlink()
+    with suppress(OSError):  # not empty: that other job is there
+        work.rmdir()
+
+
+@contextmanager
+def _lock(out: str) -> Iterator[None]:
+    lock = Path(out) / WORK / _LOCK
+    while True:
         try:
             lock.parent.mkdir(exist_ok=True)
             file = lock.open("w")
+        except FileNotFoundError:
+            continue  # the job that held it removed the work folder just now
         except OSError as error:
             raise PlatformError(f"{out}: cannot be written to: {error.strerror}") from None
         with file:
@@ -53,30 +88,53 @@ def own_output(out: str, *, keep_work: bool) -> Iterator[None]:
                     f"{out}: another job is writing to this folder; wait for it or choose another"
                     " --out"
                 ) from None
-            yield
-    if not keep_work:
-        files.delete(work)
+            if _is_same(file, lock):
+                yield
+                return
 
 
-def check_output(out: str) -> None:
-    """Make the output folder, and refuse one that holds something that is not ours.
+def _is_same(file: IO[str], path: Path) -> bool:
+    """Tell whether `path` still is the open file: a job that ends removes its lock file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def check_output(out: str, kind: str) -> None:
+    """Make the output folder, and refuse one that holds something a new dataset would destroy.
 
     Raises:
-        DatasetError: `out` is a file, or a folder with files but no manifest and no work folder.
+        DatasetError: `out` is a file, a folder with files but no manifest and no work folder, or
+            a dataset of another kind; or a folder of shards holds other files than shards.
         PlatformError: it cannot be created.
     """
     if not files.is_local(out):
+        if any(sign in out for sign in "*?["):  # Beam deletes by pattern
+            raise DatasetError(f"{out}: holds one of * ? [; choose another --out")
         return
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"{out}: is a file; --out must be a folder")
-    ours = (folder / MANIFEST).exists() or (folder / WORK).exists()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise DatasetError(f"{out}: is not empty and not an Assay dataset; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
+    if names and not names & {MANIFEST, WORK}:
+        raise DatasetError(f"{out}: is not empty and not an Assay dataset; choose another --out")
+    for other, roles in ROLES.items():
+        if other != kind and names & set(roles):
+            raise DatasetError(
+                f"{out}: holds a {other} dataset, which a {kind} dataset would replace; choose"
+                " another --out"
+            )
+    for role in ROLES[kind]:
+        for path in sorted((folder / role).glob("*")):
+            if not _SHARD.fullmatch(path.name) or not path.is_file():
+                raise DatasetError(
+                    f"{path}: is not a shard of Assay; move it out of the dataset's folder"
+                )
 
 
 def uncommit(out: str) -> None:
@@ -90,7 +148,7 @@ def commit(out: str, manifest: Manifest) -> None:
     if files.is_local(out):
         for role in manifest.content.shards:
             for path in (Path(out) / role).glob("*"):
-                if f"{role}/{path.name}" not in wanted:
+                if f"{role}/{path.name}" not in wanted and _SHARD.fullmatch(path.name):
                     path.unlink()
     files.write_atomic(files.join(out, MANIFEST), encode_manifest(manifest))
 

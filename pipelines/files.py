@@ -5,6 +5,8 @@ bytes to the same place twice, which changes nothing.
 """
 
 import contextlib
+import glob
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -100,22 +102,43 @@ def delete(path: str) -> None:
 def expand(patterns: list[str]) -> list[tuple[str, int]]:
     """Expand paths and globs to (path, bytes) of files, each once, in the order of the patterns.
 
+    A local path that names a file is that file, whatever brackets are in its name. Two spellings
+    of one local file are one file; the first is kept.
+
     Raises:
-        InputError: a pattern that matches no file.
+        InputError: a pattern that matches no file, a folder, or a name that is not UTF-8.
     """
-    systems = beam.io.filesystems.FileSystems
-    found: dict[str, int] = {}
+    found: dict[str, tuple[str, int]] = {}
     for pattern in patterns:
-        if is_local(pattern) and Path(pattern).is_dir():
-            raise InputError(
-                f"{pattern}: is a folder; name the files in it, e.g. {pattern.rstrip('/')}/*.jsonl"
-            )
-        (match,) = systems.match([pattern])
-        files = [(item.path, int(item.size_in_bytes)) for item in match.metadata_list]
-        files = [file for file in files if not (is_local(file[0]) and Path(file[0]).is_dir())]
-        if not files:
+        matched = _expand_local(pattern) if is_local(pattern) else _expand_remote(pattern)
+        if not matched:
             raise InputError(
                 f"{pattern}: no such file (input.paths; relative to the folder you are in)"
             )
-        found.update(sorted(files))
-    return list(found.items())
+        for path, size in sorted(matched):
+            found.setdefault(os.path.realpath(path) if is_local(path) else path, (path, size))
+    return list(found.values())
+
+
+def _expand_local(pattern: str) -> list[tuple[str, int]]:
+    if not pattern:
+        raise InputError("input.paths holds an empty name; name a file or a pattern")
+    if Path(pattern).is_dir():
+        raise InputError(
+            f"{pattern}: is a folder; name the files in it, e.g. {pattern.rstrip('/')}/*.jsonl"
+        )
+    names = [pattern]
+    if not Path(pattern).is_file():
+        names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute one)
+    for name in names:
+        if name != name.encode(errors="replace").decode():
+            raise InputError(f"{os.fsencode(name)!r}: the file's name is not UTF-8; rename it")
+    return [(name, Path(name).stat().st_size) for name in names if Path(name).is_file()]
+
+
+def _expand_remote(pattern: str) -> list[tuple[str, int]]:
+    try:
+        (match,) = beam.io.filesystems.FileSystems.match([pattern])
+    except Exception as error:  # each file system raises its own kind
+        raise InputError(f"{pattern}: cannot be listed: {error}") from None
+    return [(item.path, int(item.size_in_bytes)) for item in match.metadata_list]

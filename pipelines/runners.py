@@ -7,31 +7,36 @@ behave differently. The default is the in-process `FnApiRunner`; `--workers N` s
 processes (`multi_processing`).
 """
 
+import argparse
 import logging
 import os
 import re
-import shlex
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import msgspec
 
 import shards.errors
+from pipelines import worker
 from pipelines.beam import beam
-from shards.errors import AssayError, PlatformError
+from shards.console import Terminated
+from shards.errors import AssayError, PlatformError, RecipeError
 
 _REFUSED = {
     "daskrunner": "it silently loses outputs",
     "prismrunner": "it downloads a binary at run time, so offline machines behave differently",
     "directrunner": "it tries Prism first, which downloads a binary, so that online and offline"
     " machines behave differently",
+    "switchingdirectrunner": "it tries Prism first, which downloads a binary, so that online and"
+    " offline machines behave differently",
     "bundlebaseddirectrunner": "it does not support what portable runners do",
 }
+_ALLOWED = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
 _THREADS = "multi_threading"
+_OWN = {"runner": "--runner", "direct_num_workers": "--workers"}
 
 
 class RunnerOptions(msgspec.Struct, frozen=True):
@@ -56,24 +61,53 @@ class JobOptions(msgspec.Struct, frozen=True):
 
 
 def check_policy(options: RunnerOptions) -> None:
-    """Refuse runners and modes that lose data.
+    """Refuse runners and modes that lose data, and options that Beam would not take.
 
     Raises:
-        PlatformError: with the reason and what to use instead.
+        RecipeError: with the reason and what to use instead.
     """
-    asked = " ".join(options.beam_args)
-    named = re.search(r"--runner[= ](\w+)", asked)
-    runner = (options.runner or (named.group(1) if named else "")).lower()
     instead = "leave out --runner for the in-process runner, or use --workers N for processes"
+    runner = options.runner.rpartition(".")[2].lower()
     if runner in _REFUSED:
-        raise PlatformError(f"runner {runner!r} is refused: {_REFUSED[runner]}; {instead}")
-    if _THREADS in asked:
-        raise PlatformError(
+        raise RecipeError(f"runner {options.runner!r} is refused: {_REFUSED[runner]}; {instead}")
+    if runner and runner not in {name.lower() for name in _ALLOWED}:
+        raise RecipeError(
+            f"--runner {options.runner!r}: unknown; known are {', '.join(_ALLOWED)}; {instead}"
+        )
+    if options.workers < 1:
+        raise RecipeError(f"--workers {options.workers}: must be at least 1")
+    if runner and options.workers > 1:
+        raise RecipeError(
+            f"--workers {options.workers} starts processes on this machine; {options.runner} takes"
+            " its number of workers from its own options, after --"
+        )
+    if _THREADS in " ".join(options.beam_args):
+        raise RecipeError(
             f"direct_running_mode={_THREADS} is refused: it silently loses elements"
             f" (7 of 18 runs of a real pipeline); use --workers N for processes"
         )
-    if options.workers < 1:
-        raise PlatformError(f"--workers {options.workers}: must be at least 1")
+    _check_beam_args(options.beam_args, portable=bool(runner))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Beam's own parser prints its 200 options and exits when a value is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(f"options after --, which go to Beam: {message}")
+
+
+def _check_beam_args(arguments: tuple[str, ...], *, portable: bool) -> None:
+    """Check values and, in process, names; a portable runner's job server has names of its own."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for kind in beam.options.pipeline_options.PipelineOptions.__subclasses__():
+        with suppress(argparse.ArgumentError):  # a class of this test, or declared twice
+            kind._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(arguments))
+    for name, own in _OWN.items():
+        if any(word.split("=")[0] == f"--{name}" for word in arguments):
+            raise RecipeError(f"--{name} after --: give Assay's own {own} before it")
+    if unknown and not portable:
+        raise RecipeError(f"options after --, which go to Beam: unknown: {' '.join(unknown)}")
 
 
 def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label: str) -> None:
@@ -81,14 +115,16 @@ def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label:
 
     Raises:
         AssayError: one raised inside a worker, with its own type and message.
-        PlatformError: a refused runner, or a failure inside Beam or a worker.
+        RecipeError: see `check_policy`.
+        PlatformError: a failure inside Beam or a worker.
     """
     check_policy(options)
-    pipeline = beam.Pipeline(runner=_runner(options), options=_pipeline_options(options, label))
-    build(pipeline)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     with _watch_workers() as lost:
         try:
+            beam_options = _pipeline_options(options, label)
+            pipeline = beam.Pipeline(runner=_runner(options), options=beam_options)
+            build(pipeline)
             pipeline.run().wait_until_finish()
         except KeyboardInterrupt:
             if lost:
@@ -98,8 +134,10 @@ def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label:
                 ) from None
             raise
         except Exception as error:
-            if "KeyboardInterrupt" in str(error):  # ^C inside a DoFn comes back as a RuntimeError
-                raise KeyboardInterrupt from None
+            # A signal inside a DoFn comes back as a RuntimeError.
+            for interrupt in (KeyboardInterrupt, Terminated):
+                if interrupt.__name__ in str(error):
+                    raise interrupt from None
             raise _own_error(error, label) from error
 
 
@@ -139,8 +177,7 @@ def _runner(options: RunnerOptions) -> Any:
     if options.workers == 1:
         return FnApiRunner()
     # What direct_running_mode=multi_processing does, but with a worker that does not chatter.
-    command = f"{shlex.quote(sys.executable)} -m pipelines.worker"
-    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(command))
+    return FnApiRunner(SubprocessSDKEnvironment.from_command_string(worker.command()))
 
 
 def _pipeline_options(options: RunnerOptions, label: str) -> Any:

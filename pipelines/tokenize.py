@@ -67,7 +67,7 @@ def tokenize(
     coder = Tokenizer(model, tokenizer)
     key = stage_key(parent, coder, config)
     inputs = plan_inputs(parent, config)
-    with own_output(out, keep_work=options.keep_work):
+    with own_output(out, "tokens", keep_work=options.keep_work):
         if is_current(out, key):
             return read_manifest(out), False
         context = TokenizeContext(

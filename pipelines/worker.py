@@ -5,25 +5,33 @@ and the traceback of every error, which also travels to the job through the cont
 reported there. Set ASSAY_DEBUG=1 to see all of it.
 """
 
-import contextlib
 import logging
 import os
+import shlex
 import sys
-from pathlib import Path
+
+
+def command() -> str:
+    """Return the shell command of a worker.
+
+    A signal to the whole process group (^C, `timeout`) is for the job to answer, so the worker
+    ignores it from its first moment: one that died of it would look like one out of memory. It
+    ends when the job closes the channel, or is gone.
+    """
+    return f'trap "" INT TERM; exec {shlex.quote(sys.executable)} -m pipelines.worker'
 
 
 def main() -> None:
-    """Run Beam's worker quietly; an error of the worker itself is still printed."""
-    with contextlib.ExitStack() as stack:
-        if not os.environ.get("ASSAY_DEBUG"):
-            logging.disable(logging.ERROR)
-            nowhere = stack.enter_context(Path(os.devnull).open("w"))
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-        from apache_beam.runners.worker import sdk_worker_main
+    """Run Beam's worker quietly; an error at its start is still printed."""
+    quiet = not os.environ.get("ASSAY_DEBUG")
+    if quiet:
+        logging.disable(logging.ERROR)
+    from apache_beam.runners.worker import sdk_worker_main
 
-        # ^C reaches the whole process group; the command is the one that says something about it.
-        with contextlib.suppress(KeyboardInterrupt):
-            sdk_worker_main.main(sys.argv)
+    if quiet:
+        # The descriptor and not sys.stderr: threads of grpc write when all else has ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

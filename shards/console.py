@@ -4,6 +4,7 @@ Rich output goes to stderr (`console`), results that a program may read go to st
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -19,27 +20,54 @@ F = TypeVar("F", bound=Callable[..., Any])
 console = Console(stderr=True, highlight=False)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: like ^C, so that what is done is kept, and processes started here end too."""
+
+
 def run(command: click.Command, name: str) -> NoReturn:
-    """Run a click command as a program: exit 0, 2 for bad requests, 1 for failures, 130 for ^C."""
+    """Run a click command as a program.
+
+    Exits with 0, 2 for bad requests, 1 for failures, 130 after ^C and 143 after SIGTERM. Only a
+    bug ends in a traceback, and only with ASSAY_DEBUG set.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         result = command.main(prog_name=name, standalone_mode=False)
     except AssayError as error:
-        if os.environ.get("ASSAY_DEBUG"):
-            console.print_exception()
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         console.print("[yellow]stopped:[/] run the same command again and it resumes")
-        sys.exit(130)
+        # click turns what it catches into an Abort
+        sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
     except BrokenPipeError:
         # The reader (head, less) went away; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        _fail(
+            f"{type(error).__name__}: {error}: this is a bug in Assay; run again with"
+            " ASSAY_DEBUG=1 to see where, and report it",
+            1,
+        )
     # What click returns for `ctx.exit(code)`, `--help` included; our commands return None.
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # who asks twice does not want to wait
+    raise Terminated
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if os.environ.get("ASSAY_DEBUG"):
+        console.print_exception()
+    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(code)
 
 
 def recipe_options(function: F) -> F:

@@ -39,7 +39,7 @@ def job_options(
     """Return checked job options.
 
     Raises:
-        PlatformError: a runner or mode that loses data.
+        RecipeError: a runner or mode that loses data, or an option that Beam does not know.
     """
     from pipelines.runners import JobOptions, RunnerOptions, check_policy
 

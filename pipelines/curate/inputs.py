@@ -34,6 +34,20 @@ def find_inputs(recipe: CurateRecipe) -> list[tuple[str, int]]:
     return found
 
 
+def check_apart(found: list[tuple[str, int]], out: str) -> None:
+    """Refuse inputs that lie in the output folder, where the job removes what is not its own.
+
+    Raises:
+        InputError: naming the first such file.
+    """
+    if not files.is_local(out):
+        return
+    folder = Path(out).resolve()
+    for path, _ in found:
+        if files.is_local(path) and folder in Path(path).resolve().parents:
+            raise InputError(f"{path}: lies in the output folder {out}; choose another --out")
+
+
 def stamps(found: list[tuple[str, int]]) -> dict[str, tuple[int, int]]:
     """Return (bytes, mtime in ns) of each local input, (-1, -1) of one that is gone.
 

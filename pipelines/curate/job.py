@@ -11,7 +11,7 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
 from pipelines.curate import fragments
-from pipelines.curate.inputs import find_inputs, hash_inputs, stamps
+from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, stamps
 from pipelines.curate.plan import Plan, input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
@@ -34,13 +34,15 @@ def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifes
         The manifest, and whether the job had to run.
 
     Raises:
-        InputError: an input is missing, empty, of unknown format, or changes meanwhile.
+        InputError: an input is missing, empty, of unknown format, inside `out`, or changes
+            meanwhile.
         ReconcileError: counts that do not add up; nothing is committed.
         DatasetError: `out` is a folder with something else in it.
         PlatformError: another job is writing to `out`, or a worker died.
     """
     found = find_inputs(recipe)
-    with own_output(out, keep_work=options.keep_work):
+    check_apart(found, out)
+    with own_output(out, "documents", keep_work=options.keep_work):
         return _curate(found, recipe, out, options)
 
 

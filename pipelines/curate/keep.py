@@ -71,9 +71,12 @@ def keep_order(
     return failed < 0, sign * columns[signal].astype(np.float64), np.zeros(len(table), np.int64)
 
 
-def pair_rank(eligible: Bools, key: Floats, tie: Ints) -> Ints:
-    """Return int64[n] in the order of (eligible first, key, tie), as far as 62 bits tell apart."""
-    if tie.any():
+def pair_rank(eligible: Bools, key: Floats, tie: Ints, policy: str) -> Ints:
+    """Return int64[n] in the order of (eligible first, key, tie), as far as 62 bits tell apart.
+
+    The policy, not the values, decides how the bits are shared: two fragments must agree.
+    """
+    if policy == EARLIEST:
         order = (key.astype(np.int64) << 44) | np.minimum(tie, (1 << 44) - 1)
     else:
         bits = (key + 0.0).view(np.int64)  # + 0.0: one zero

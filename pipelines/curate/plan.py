@@ -18,8 +18,6 @@ from shards.manifest import InputEntry
 EXPANSION = 4
 """Text bytes assumed per byte of a compressed or columnar input, when sizing shards."""
 
-_PLAIN = (".jsonl", ".ndjson", ".json", ".txt", ".md")
-
 
 class InputFile(msgspec.Struct, frozen=True):
     """An input file: its path, size and place in `input.paths`, content hash (hex), copy number."""
@@ -65,10 +63,18 @@ def number_copies(hashed: list[tuple[str, int, str]]) -> list[InputFile]:
     return inputs
 
 
-def shard_count(inputs: list[InputFile], shard_bytes: int) -> int:
-    """Return the number of shards: estimated text bytes over `shard_bytes`, at least 1."""
+def shard_count(ranges: list[Range], sizes: list[int], shard_bytes: int) -> int:
+    """Return the number of shards: estimated text bytes over `shard_bytes`, at least 1.
+
+    Args:
+        ranges: one range of each file, for its format and compression (never its name: a renamed
+            file must give the same shards).
+        sizes: the files' bytes.
+        shard_bytes: text bytes of a shard.
+    """
     estimate = sum(
-        item.bytes if item.path.endswith(_PLAIN) else EXPANSION * item.bytes for item in inputs
+        size * (EXPANSION if span.compression != "none" or span.format == "parquet" else 1)
+        for span, size in zip(ranges, sizes, strict=True)
     )
     return max(1, math.ceil(estimate / shard_bytes))
 
@@ -82,6 +88,8 @@ def make_plan(hashed: list[tuple[str, int, str]], recipe: CurateRecipe, range_by
     inputs = number_copies(hashed)
     ranges: list[Range] = []
     owners: list[int] = []
+    firsts: list[Range] = []
+    sizes: list[int] = []
     for index, item in enumerate(inputs):
         planned = plan_ranges(
             item.path,
@@ -93,7 +101,9 @@ def make_plan(hashed: list[tuple[str, int, str]], recipe: CurateRecipe, range_by
         )
         ranges += planned
         owners += [index] * len(planned)
-    shards = shard_count(inputs, recipe.output.shard_bytes)
+        firsts += planned[:1]  # an empty file has none
+        sizes += [item.bytes] * len(planned[:1])
+    shards = shard_count(firsts, sizes, recipe.output.shard_bytes)
     plain = hashed_recipe(recipe)
     order = [item.order for item in inputs] if recipe.dedup.near.keep == "earliest" else []
     identity: dict[str, Any] = {

@@ -77,7 +77,8 @@ class EmitRows(beam.DoFn):
         rows = np.empty(len(table), dtype=_ROW)
         halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
         rows["hash"], rows["content"], rows["place"] = halves[:, 1], halves[:, 0], places
-        rows["rank"] = pair_rank(*keep_order(table, scan.recipe, scan.plan.owner(index).order))
+        order = keep_order(table, scan.recipe, scan.plan.owner(index).order)
+        rows["rank"] = pair_rank(*order, scan.recipe.dedup.near.keep)
         banded = np.asarray(table["bands"].is_valid())
         # Without exact dedup, equal contents are near duplicates like any other: they are still
         # contracted first, so that the outcome does not hang on which pairs a bucket gave.

@@ -1,5 +1,11 @@
 """The chain of a recipe: order, folders, and stopping at the first failure."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 from pipelines.chain import Stage, chain, check_chain, run_chain
 
 
@@ -47,3 +53,29 @@ def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
     ]
     assert run_chain(stages) == 1
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_chain_that_is_told_to_stop_tells_its_stage(tmp_path):
+    """A stage that went on alone would meet itself when the chain is run again."""
+    program = """
+import sys
+from pipelines import chain
+stage = chain.Stage("corpus", ("corpus", "--out", sys.argv[1]))
+sys.exit(chain.run_chain([stage]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "corpus")], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not (stages := children(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"stopped" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in stages)
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

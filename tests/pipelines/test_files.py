@@ -1,5 +1,7 @@
 """File helpers: atomic writes, and patterns that name what is wrong."""
 
+import os
+
 import pytest
 
 from pipelines import files
@@ -29,6 +31,23 @@ def test_expand_keeps_the_order_of_patterns_and_lists_each_file_once(tmp_path):
     found = files.expand([str(tmp_path / "c.md"), str(tmp_path / "*.txt"), str(tmp_path / "a.txt")])
     assert [path.rsplit("/", 1)[1] for path, _ in found] == ["c.md", "a.txt", "b.txt"]
     assert [size for _, size in found] == [4, 5, 5]
+
+
+def test_expand_finds_files_in_the_folder_one_is_in_and_names_with_brackets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.txt", "b[1].txt", "b1.txt"):
+        (tmp_path / name).write_text(name)
+    assert [path for path, _ in files.expand(["*.txt"])] == ["a.txt", "b1.txt", "b[1].txt"]
+    assert files.expand(["b[1].txt"]) == [("b[1].txt", 8)]
+    assert files.expand(["a.txt", "./a.txt", str(tmp_path / "a.txt")]) == [("a.txt", 5)]
+
+
+def test_expand_refuses_names_that_no_manifest_can_hold(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    with pytest.raises(InputError, match=r"caf\\xe9\.txt': the file's name is not UTF-8"):
+        files.expand([str(tmp_path / "*.txt")])
+    with pytest.raises(InputError, match="empty name"):
+        files.expand([""])
 
 
 @pytest.mark.parametrize(

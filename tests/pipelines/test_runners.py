@@ -10,7 +10,7 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate.inputs import HashFiles
 from pipelines.runners import RunnerOptions, check_policy, run_pipeline
-from shards.errors import InputError, PlatformError
+from shards.errors import InputError, PlatformError, RecipeError
 
 
 @pytest.mark.parametrize(
@@ -19,20 +19,27 @@ from shards.errors import InputError, PlatformError
         (RunnerOptions(runner="DaskRunner"), "silently loses outputs"),
         (RunnerOptions(runner="PrismRunner"), "downloads a binary"),
         (RunnerOptions(runner="DirectRunner"), "Prism first"),
-        (RunnerOptions(beam_args=("--runner=DaskRunner",)), "silently loses outputs"),
-        (RunnerOptions(beam_args=("--runner", "PrismRunner")), "downloads a binary"),
+        (RunnerOptions(runner="apache_beam.runners.dask.DaskRunner"), "silently loses outputs"),
+        (RunnerOptions(runner="SwitchingDirectRunner"), "Prism first"),
+        (RunnerOptions(runner="Foo"), "'Foo': unknown; known are DataflowRunner"),
+        (RunnerOptions(runner="SparkRunner", workers=2), "its own options"),
+        (RunnerOptions(beam_args=("--runner=SparkRunner",)), "Assay's own --runner"),
+        (RunnerOptions(beam_args=("--direct_num_workers", "3")), "Assay's own --workers"),
+        (RunnerOptions(beam_args=("--direct_num_workers=abc",)), "invalid int value: 'abc'"),
+        (RunnerOptions(beam_args=("--no_such=1", "--x")), "unknown: --no_such=1 --x"),
         (RunnerOptions(beam_args=("--direct_running_mode=multi_threading",)), "loses elements"),
         (RunnerOptions(workers=0), "at least 1"),
     ],
 )
 def test_runners_that_lose_data_are_refused_with_a_reason(options, words):
-    with pytest.raises(PlatformError, match=words):
+    with pytest.raises(RecipeError, match=words):
         check_policy(options)
 
 
 @pytest.mark.parametrize("runner", ["", "SparkRunner", "FlinkRunner", "DataflowRunner"])
-def test_other_runners_are_accepted(runner):
-    check_policy(RunnerOptions(runner=runner))
+def test_other_runners_are_accepted_with_their_options(runner):
+    arguments = ("--environment_type=DOCKER", *(["--of_the_job_server=1"] if runner else []))
+    check_policy(RunnerOptions(runner=runner, beam_args=arguments))
 
 
 class Fail(beam.DoFn):

@@ -1,22 +1,28 @@
+import os
+import signal
 import sys
+import time
 
 import click
 import pytest
 
 import shards.errors
-from shards.console import quiet_option, recipe_options, run
+from shards.console import Terminated, quiet_option, recipe_options, run
 from shards.errors import AssayError, CorruptError, InputError, RecipeError
 
 
 @pytest.fixture
 def exit_code(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+
     def run_with(function, *args):
         monkeypatch.setattr(sys, "argv", ["assay", *args])
         with pytest.raises(SystemExit) as stop:
             run(click.command()(function), "assay")
         return stop.value.code
 
-    return run_with
+    yield run_with
+    signal.signal(signal.SIGTERM, before)
 
 
 def failing(error):
@@ -33,7 +39,10 @@ def failing(error):
         (InputError("no file"), 2, "error: no file"),
         (CorruptError("block 3"), 1, "error: block 3"),
         (KeyboardInterrupt(), 130, "run the same command again and it resumes"),
+        (Terminated(), 143, "run the same command again and it resumes"),
         (click.UsageError("no such option"), 2, "no such option"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied: '/x'"),
+        (ZeroDivisionError("by [b]"), 1, "ZeroDivisionError: by [b]: this is a bug in Assay"),
     ],
 )
 def test_errors_become_a_message_and_an_exit_code(exit_code, capsys, error, code, shown):
@@ -44,12 +53,25 @@ def test_errors_become_a_message_and_an_exit_code(exit_code, capsys, error, code
     assert "Traceback" not in err
 
 
-def test_success_is_0_and_bugs_are_not_hidden(exit_code):
+def test_success_is_0(exit_code):
     assert exit_code(lambda: None) == 0
     assert exit_code(lambda: None, "--help") == 0
     assert exit_code(lambda: click.get_current_context().exit(3)) == 3
-    with pytest.raises(ZeroDivisionError):
-        exit_code(failing(ZeroDivisionError()))
+
+
+def test_a_bug_shows_its_traceback_when_asked(exit_code, capsys, monkeypatch):
+    monkeypatch.setenv("ASSAY_DEBUG", "1")
+    assert exit_code(failing(ZeroDivisionError())) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_sigterm_ends_a_command_like_an_interrupt(exit_code, capsys):
+    def command():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    assert exit_code(command) == 143
+    assert "it resumes" in capsys.readouterr().err
 
 
 def test_shared_options(exit_code, capsys):

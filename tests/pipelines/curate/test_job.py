@@ -210,7 +210,7 @@ def test_input_without_a_byte_or_a_record_is_an_error(tmp_path, content, words):
 def test_two_jobs_on_one_output_are_refused(corpus, tmp_path):
     out = str(tmp_path / "out")
     with (
-        own_output(out, keep_work=False),
+        own_output(out, "documents", keep_work=False),
         pytest.raises(PlatformError, match="another job is writing to this folder"),
     ):
         run(out, corpus / "*")
@@ -241,6 +241,16 @@ def test_foreign_folder_is_refused(corpus, tmp_path):
     with pytest.raises(DatasetError, match="not empty and not an Assay dataset"):
         run(tmp_path / "mine", corpus / "*")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
+
+
+def test_inputs_inside_the_output_are_refused_and_kept(corpus, tmp_path):
+    out = tmp_path / "out"
+    run(out, corpus / "*")
+    inside = out / "raw.jsonl"
+    shutil.copy(corpus / "one.jsonl", inside)
+    with pytest.raises(InputError, match=r"raw\.jsonl: lies in the output folder"):
+        run(out, inside)
+    assert inside.exists()
 
 
 def test_manifest_holds_no_name_and_no_time_in_its_hashed_part(corpus, tmp_path):

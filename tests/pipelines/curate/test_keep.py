@@ -53,7 +53,7 @@ def test_columns_are_those_of_policy_and_rules_once():
 )
 def test_pair_rank_sorts_like_eligibility_and_key(rows):
     eligible, key, tie = (np.array(column) for column in zip(*rows, strict=True))
-    rank = pair_rank(eligible, key.astype(np.float64), tie.astype(np.int64))
+    rank = pair_rank(eligible, key.astype(np.float64), tie.astype(np.int64), "longest")
     wanted = [(not row[0], row[1]) for row in rows]
     for i, first in enumerate(wanted):
         for j, second in enumerate(wanted):
@@ -64,7 +64,16 @@ def test_pair_rank_sorts_like_eligibility_and_key(rows):
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 1 << 40)), min_size=2, max_size=9))
 def test_pair_rank_sorts_like_file_and_position(rows):
     key, tie = (np.array(column) for column in zip(*rows, strict=True))
-    rank = pair_rank(np.ones(len(rows), bool), key.astype(np.float64), tie.astype(np.int64))
+    eligible = np.ones(len(rows), bool)
+    rank = pair_rank(eligible, key.astype(np.float64), tie.astype(np.int64), "earliest")
     assert np.argsort(rank, kind="stable").tolist() == sorted(
         range(len(rows)), key=lambda i: rows[i]
     )
+
+
+def test_ranks_of_two_fragments_of_the_same_file_compare():
+    """A fragment that holds the file's first record only has nothing but zeros to rank by."""
+    both = [np.array([True]), np.array([1.0])]
+    first = pair_rank(*both, np.array([0]), "earliest")
+    later = pair_rank(*both, np.array([70]), "earliest")
+    assert first < later

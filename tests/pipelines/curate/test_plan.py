@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.curate.plan import InputFile, make_plan, number_copies, shard_count
+from pipelines.curate.plan import make_plan, number_copies, shard_count
+from pipelines.readers import Range
 from pipelines.recipe import curate_recipe
 
 
@@ -29,11 +30,28 @@ def test_equal_files_are_numbered_and_inputs_sorted_by_hash():
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "shards"),
-    [("x.jsonl", 0, 1), ("x.jsonl", 1000, 1), ("x.jsonl", 1001, 2), ("x.jsonl.zst", 1001, 5)],
+    ("format_", "compression", "size", "shards"),
+    [
+        ("jsonl", "none", 0, 1),
+        ("jsonl", "none", 1000, 1),
+        ("jsonl", "none", 1001, 2),
+        ("jsonl", "zstd", 1001, 5),
+        ("parquet", "none", 1001, 5),
+    ],
 )
-def test_shards_follow_from_estimated_text(name, size, shards):
-    assert shard_count([InputFile(name, size, 0, "aa", 0)], 1000) == shards
+def test_shards_follow_from_estimated_text(format_, compression, size, shards):
+    span = Range("", format_, compression, 0, size)
+    assert shard_count([span], [size], 1000) == shards
+
+
+def test_shards_do_not_follow_from_a_file_s_name(tmp_path):
+    lines = recipe(input={"paths": ["x"], "format": "jsonl"}, output={"shard_bytes": 1 << 16})
+    counts = set()
+    for name in ("a.jsonl", "A.JSONL", "a", "a.txt"):
+        path = tmp_path / name
+        path.write_bytes(b'{"text": "a"}\n' * 10_000)
+        counts.add(make_plan([(str(path), path.stat().st_size, "aa")], lines, 10**6).shards)
+    assert counts == {3}
 
 
 def test_keys_do_not_depend_on_names_order_or_range_size(tmp_path):

@@ -1,0 +1,96 @@
+"""A job's output folder: whose it is, and that nothing which is not ours is lost."""
+
+import os
+import threading
+
+import pytest
+
+from pipelines import commit
+from pipelines.commit import WORK, check_output, own_output
+from shards.errors import DatasetError, PlatformError
+from shards.manifest import MANIFEST
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A folder that looks like an unfinished documents dataset."""
+    folder = tmp_path / "out"
+    (folder / WORK).mkdir(parents=True)
+    (folder / "kept").mkdir()
+    (folder / "kept" / "00000-of-00001.parquet").write_bytes(b"x")
+    (folder / "kept" / "00000-of-00001.parquet.partial-0123abcd").write_bytes(b"x")
+    return folder
+
+
+def test_a_dataset_of_another_kind_is_refused(out):
+    check_output(str(out), "documents")
+    with pytest.raises(DatasetError, match="holds a documents dataset, which a tokens dataset"):
+        check_output(str(out), "tokens")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "00000-of-00001.parquet.bak", "deep/er"])
+def test_a_file_that_is_no_shard_is_named_before_anything_runs(out, name):
+    mine = out / "kept" / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match=name.split("/")[0]):
+        check_output(str(out), "documents")
+    assert mine.read_text() == "mine"
+
+
+def test_a_pattern_on_a_remote_store_is_refused():
+    with pytest.raises(DatasetError, match="choose another --out"):
+        check_output("gs://bucket/out*", "documents")
+
+
+def test_the_work_folder_stays_if_the_job_fails_or_if_asked(out):
+    with pytest.raises(ZeroDivisionError), own_output(str(out), "documents", keep_work=False):
+        raise ZeroDivisionError
+    with own_output(str(out), "documents", keep_work=True):
+        pass
+    assert (out / WORK / "lock").exists()
+    with own_output(str(out), "documents", keep_work=False):
+        pass
+    assert not (out / WORK).exists()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(out, monkeypatch):
+    """Between opening and locking, the job before may have removed the file."""
+    real, removed = commit.fcntl.flock, []
+
+    def remove_then_lock(file, how):
+        if not removed:
+            removed.append((out / WORK / "lock").unlink())
+        real(file, how)
+
+    monkeypatch.setattr(commit.fcntl, "flock", remove_then_lock)
+    with own_output(str(out), "documents", keep_work=False):
+        assert (out / WORK / "lock").exists()
+        with pytest.raises(PlatformError, match="another job"):
+            own_output(str(out), "documents", keep_work=False).__enter__()
+
+
+def test_many_jobs_on_one_output_never_overlap(out):
+    running, most, done = [], [], []
+
+    def job():
+        for _ in range(30):
+            try:
+                with own_output(str(out), "documents", keep_work=False):
+                    running.append(1)
+                    most.append(len(running))
+                    running.pop()
+                    done.append(1)
+            except PlatformError:
+                pass
+
+    (out / "kept" / "00000-of-00001.parquet.partial-0123abcd").unlink()
+    (out / MANIFEST).touch()  # so that the folder stays one of ours without its work folder
+    threads = [threading.Thread(target=job) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert done
+    assert os.listdir(out / "kept") == ["00000-of-00001.parquet"]  # noqa: PTH208 (order is not the point)
