@@ -15,6 +15,7 @@ import msgspec
 from pipelines import files
 from shards.config import Table
 from shards.console import console
+from shards.errors import RecipeError
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -70,6 +71,33 @@ def chain(
         )
     report = Stage("report", ("report", out, *extra))
     return [*stages, report]
+
+
+def check_tables(table: Table) -> None:
+    """Check what no stage can see alone: values that a later stage needs of an earlier one.
+
+    Values of a wrong type are left to the stage that owns them.
+
+    Raises:
+        RecipeError: naming both keys.
+    """
+
+    def value(section: str, key: str, default: object) -> object:
+        part = table.get(section, {})
+        return part.get(key, default) if isinstance(part, dict) else default
+
+    trains = next((name for name in ("study", "train") if name in table), "")
+    if trains and not value("split", "valid_fraction", 0.0):
+        raise RecipeError(
+            f"split.valid_fraction = 0, but [{trains}] measures bits per byte of held-out"
+            " documents; hold some out, e.g. --set split.valid_fraction=0.05"
+        )
+    wants_dropped = value("tokenize", "documents", "kept") == "all"
+    if wants_dropped and value("output", "dropped_text", True) is False:
+        raise RecipeError(
+            "output.dropped_text = false, but tokenize.documents = 'all' needs the text of dropped"
+            " documents; leave out one of the two"
+        )
 
 
 def check_chain(stages: list[Stage]) -> int:

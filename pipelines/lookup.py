@@ -1,9 +1,11 @@
 """Look documents up in a documents dataset by doc_id, its first digits, or the record's own id."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -15,6 +17,15 @@ from shards.manifest import read_manifest
 
 _IDS = ("doc_id", "content_hash", "cluster", "matched")
 _OWN = {field.name for field in [*PROVENANCE, *DECISION, *EVIDENCE]}
+
+
+def places(mask: pa.ChunkedArray) -> list[int]:
+    """Return the rows where a boolean column is true.
+
+    pyarrow 25's own `indices_nonzero` crashes the process where the column has no chunk.
+    """
+    rows: list[int] = np.flatnonzero(mask.fill_null(False).to_numpy()).tolist()
+    return rows
 
 
 class Lookup:
@@ -38,8 +49,7 @@ class Lookup:
             for role in ("kept", "dropped")
             for entry in self.manifest.content.shards[role]
         ]
-        schema = pq.read_schema(self._paths[0])
-        self.signals = [name for name in schema.names if name not in _OWN]
+        self.signals = [name for name in self._names(self._paths[0]) if name not in _OWN]
 
     def find(self, asked: str) -> dict[str, Any]:
         """Return one document by doc_id (hex, a unique beginning is enough) or record id.
@@ -52,8 +62,7 @@ class Lookup:
         found: list[tuple[Path, int, str]] = []
         for path in self._paths:
             table = self._read(path, ["doc_id", "id"])
-            own = pc.fill_null(pc.equal(table["id"], asked), fill_value=False)
-            rows = set(pc.indices_nonzero(own).to_pylist())
+            rows = set(places(pc.equal(table["id"], asked)))
             ids = [value.hex() for value in table["doc_id"].to_pylist()]
             if is_hex:
                 rows |= {row for row, value in enumerate(ids) if value.startswith(digits)}
@@ -80,9 +89,8 @@ class Lookup:
         """
         wanted = pa.scalar(bytes.fromhex(doc_id), type=pa.binary(16))
         for path in self._paths:
-            rows = pc.indices_nonzero(pc.equal(self._read(path, ["doc_id"])["doc_id"], wanted))
-            if len(rows):
-                return self._row(path, rows[0].as_py())
+            for row in places(pc.equal(self._read(path, ["doc_id"])["doc_id"], wanted)):
+                return self._row(path, row)
         raise DatasetError(f"{self._folder}: no document {doc_id}")
 
     def dropped_for(self, reason: str, limit: int) -> Iterator[dict[str, Any]]:
@@ -97,7 +105,7 @@ class Lookup:
             raise DatasetError(f"{self._folder}: nothing was dropped for {reason!r}{hint}")
         for entry in self.manifest.content.shards["dropped"]:
             path = self._folder / entry.path
-            columns = [name for name in pq.read_schema(path).names if name != "text"]
+            columns = [name for name in self._names(path) if name != "text"]
             table = self._read(path, columns)
             for record in table.filter(pc.equal(table["reason"], reason)).to_pylist():
                 if limit <= 0:
@@ -123,9 +131,23 @@ class Lookup:
         record["path"] = names[record["input"]] if known else f"input {record['input']}"
         return dict(record)
 
+    def _names(self, path: Path) -> list[str]:
+        with self._damage(path):
+            names: list[str] = pq.read_schema(path).names
+        return names
+
     def _read(self, path: Path, columns: list[str] | None) -> pa.Table:
-        try:
+        with self._damage(path):
             return pq.read_table(path, columns=columns)
+
+    @contextmanager
+    def _damage(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise CorruptError(
+                f"{path}: is missing; see `assay verify {self._folder}`, or curate again"
+            ) from None
         except (OSError, pa.ArrowInvalid) as error:
             raise CorruptError(
                 f"{path}: cannot be read ({error}); see `assay verify {self._folder}`"

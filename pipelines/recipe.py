@@ -10,8 +10,9 @@ from dedup.config import DedupConfig
 from pipelines.curate.keep import policy_signal
 from pipelines.filters import FiltersConfig, make_rules
 from pipelines.quality import SignalsConfig
-from pipelines.readers import Fields
-from shards.config import Table, decode
+from pipelines.readers import FORMATS, Fields
+from pipelines.readers.jsonl import line_parser
+from shards.config import Table, decode, did_you_mean
 from shards.errors import RecipeError
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
@@ -89,6 +90,11 @@ def curate_recipe(table: Table) -> CurateRecipe:
     )
     policy_signal(recipe.dedup.near.keep)
     make_rules(recipe.filters)
+    line_parser(recipe.input.fields)
+    formats = ("auto", *FORMATS)
+    if recipe.input.format not in formats:
+        hint = did_you_mean(recipe.input.format, formats, "formats")
+        raise RecipeError(f"input.format = {recipe.input.format!r}: unknown{hint}")
     if not recipe.input.paths:
         raise RecipeError(
             "input.paths is empty: name at least one file,"

@@ -1,6 +1,7 @@
 """`assay curate`: recipe → documents dataset."""
 
 import json
+import math
 
 import click
 
@@ -16,7 +17,7 @@ from shards.console import console, quiet_option, recipe_options
     "--range-mb",
     default=32.0,
     show_default=True,
-    type=click.FloatRange(min=0.001),
+    type=click.FloatRange(min=0.001, max=1e6),
     help="Size of one unit of work, in MB of text. Never changes the result.",
 )
 @runner_options
@@ -39,6 +40,8 @@ def curate_command(
     """
     from pipelines.recipe import curate_recipe, hashed_recipe
 
+    if math.isnan(range_mb):  # which lies in every range, to click
+        raise click.BadParameter("nan is not a size", param_hint="--range-mb")
     options = job_options(
         workers,
         runner,
@@ -49,9 +52,10 @@ def curate_command(
     )
     checked = curate_recipe(load_recipe(recipe, overrides))
     if dry_run:
-        from pipelines.curate.inputs import find_inputs
+        from pipelines.curate.inputs import check_apart, find_inputs
 
         found = find_inputs(checked)
+        check_apart(found, out)
         size = sum(item[1] for item in found)
         console.print(
             f"recipe is valid; {len(found)} input file(s), {size / 1e6:,.1f} MB; nothing run"

@@ -21,14 +21,16 @@ def demo_command(out: str, overrides: tuple[str, ...], quiet: bool) -> None:
 
     Uses no network and about 2 CPU cores for some minutes; run again, it resumes or skips.
     """
-    from pipelines.chain import Stage, chain, check_chain, run_chain
+    from pipelines.chain import Stage, chain, check_chain, check_tables, run_chain
 
     recipe = str(resources.files("pipelines.demo") / "recipe.toml")
     corpus = Path(out) / "corpus"
     overrides = (f"input.paths={json.dumps([str(corpus / '*.jsonl.zst')])}", *overrides)
     extra = ("--quiet",) if quiet else ()
     build = Stage("corpus", ("corpus", "--out", str(corpus), *extra))
-    stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra)
+    table = load_recipe(recipe, overrides)
+    check_tables(table)
+    stages = chain(recipe, table, out, overrides, extra)
     # The corpus, which curate checks too, is not there yet; the report has no recipe to check.
     code = check_chain(stages[1:-1]) or run_chain([build, *stages])
     if code == 0:

@@ -9,6 +9,13 @@ import click
 _WORDS_COMPARED = 5000
 """difflib's time grows with the square of the length."""
 
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(32), *range(127, 160))
+    if chr(code) not in "\n\t"
+}
+"""What a document must not send to the terminal: control characters, ESC among them."""
+
 
 @click.command("explain")
 @click.argument("dataset", type=click.Path())
@@ -47,7 +54,8 @@ def explain_command(
 
 def _line(lookup: Any, row: dict[str, Any]) -> str:
     place = f"{row['path']} at {lookup.position_unit(row)} {row['position']}"
-    return f"{row['doc_id']}  {verdict(row)}  {place}  {row['detail'] or row['url'] or ''}".rstrip()
+    line = f"{row['doc_id']}  {verdict(row)}  {place}  {row['detail'] or row['url'] or ''}"
+    return line.translate(_CONTROLS).rstrip()
 
 
 def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) -> None:
@@ -55,7 +63,7 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
     from rich.table import Table
 
     out = Console(highlight=False)
-    out.print(f"[bold]{found['doc_id']}[/]  {verdict(found)}", soft_wrap=True)
+    out.print(f"[bold]{found['doc_id']}[/]  {_plain(verdict(found))}", soft_wrap=True)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in (
         ("file", f"{found['path']} at {lookup.position_unit(found)} {found['position']:,}"),
@@ -67,7 +75,7 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
         ("detail", found.get("detail")),
     ):
         if value is not None:
-            table.add_row(name, str(value))
+            table.add_row(name, _plain(value))
     out.print(table)
     signals = Table(box=None, padding=(0, 2, 0, 0))
     signals.add_column("signal")
@@ -80,17 +88,24 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
     out.print(signals)
     if matched:
         out.print(
-            f"\n[bold]matched[/] {matched['doc_id']}: {matched['path']} at"
+            f"\n[bold]matched[/] {matched['doc_id']}: {_plain(matched['path'])} at"
             f" {lookup.position_unit(matched)} {matched['position']:,}"
-            f" ({matched['source']}, {matched['url'] or matched['id']})",
+            f" ({_plain(matched['source'])}, {_plain(matched['url'] or matched['id'])})",
             soft_wrap=True,
         )
         if found["text"] and matched["text"]:
             out.print(r"[bold]differences[/] \[-kept-] \[+this+]")
-            out.print(difference(matched["text"], found["text"]), markup=False, soft_wrap=True)
+            out.print(_plain(difference(matched["text"], found["text"])), soft_wrap=True)
     elif found["text"]:
         out.print("\n[bold]text[/]")
-        out.print(found["text"][:1000], markup=False, soft_wrap=True)
+        out.print(_plain(found["text"][:1000]), soft_wrap=True)
+
+
+def _plain(value: Any) -> str:
+    """Show what came from a document as it is: neither rich nor the terminal obeys it."""
+    from rich.markup import escape
+
+    return escape(str(value).translate(_CONTROLS))
 
 
 def verdict(found: dict[str, Any]) -> str:

@@ -19,10 +19,12 @@ def run_command(
 
     With --dry-run every stage checks its part of RECIPE before anything runs.
     """
-    from pipelines.chain import chain, check_chain, run_chain
+    from pipelines.chain import chain, check_chain, check_tables, run_chain
 
     extra = ("--quiet",) if quiet else ()
-    stages = chain(recipe, load_recipe(recipe, overrides), out, overrides, extra, workers)
+    table = load_recipe(recipe, overrides)
+    check_tables(table)
+    stages = chain(recipe, table, out, overrides, extra, workers)
     checks = [stage for stage in stages if stage.label != "report"]
     if dry_run:
         checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]

@@ -43,7 +43,9 @@ def line_parser(fields: Fields) -> Callable[[int, bytes], Record | None]:
     """
     names = (fields.id_field, fields.source_field, fields.url_field)
     if fields.text_field in names:
-        raise RecipeError(f"text_field = {fields.text_field!r}: also names the id, source or url")
+        raise RecipeError(
+            f"input.text_field = {fields.text_field!r}: also names the id, source or url"
+        )
     # One key may serve twice (the URL as id), so attributes follow the distinct keys.
     keys = list(dict.fromkeys(names))
     attributes = [f"f{keys.index(name)}" for name in names]

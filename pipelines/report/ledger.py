@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.lookup import places
 from shards.errors import CorruptError
 from shards.manifest import ShardEntry
 
@@ -155,7 +156,7 @@ def fetch(folder: Path, entries: Iterable[ShardEntry], ids: set[bytes]) -> dict[
             break
         path = folder / entry.path
         column = _read(path, ["doc_id"])["doc_id"]
-        rows = pc.indices_nonzero(pc.is_in(column, value_set=wanted)).to_pylist()
+        rows = places(pc.is_in(column, value_set=wanted))
         if rows:
             found |= {row["doc_id"]: row for row in _rows(path, rows)}
     return found

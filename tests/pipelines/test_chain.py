@@ -6,7 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.chain import Stage, chain, check_chain, run_chain
+import pytest
+
+from pipelines.chain import Stage, chain, check_chain, check_tables, run_chain
+from shards.errors import RecipeError
 
 
 def labels(table):
@@ -44,6 +47,20 @@ def test_a_mistake_in_the_last_table_is_found_before_anything_runs(tmp_path, cap
     recipe.write_text("[study]\nseeds = [1, 2]\n")
     assert check_chain(stages[1:-1]) == 0
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"study": {}}, r"valid_fraction = 0, but \[study\]"),
+        ({"train": {}, "split": {"valid_fraction": 0}}, r"valid_fraction = 0, but \[train\]"),
+        ({"tokenize": {"documents": "all"}, "output": {"dropped_text": False}}, "dropped_text"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_found(table, words):
+    with pytest.raises(RecipeError, match=words):
+        check_tables(table)
+    check_tables({**table, "split": {"valid_fraction": 0.1}, "output": {}})
 
 
 def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):

@@ -1,6 +1,7 @@
 """`assay explain` on a small curated dataset."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,8 @@ from pipelines.curate.job import curate
 from pipelines.lookup import Lookup
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
-from shards.errors import DatasetError
+from shards.errors import CorruptError, DatasetError
+from tests.pipelines.conftest import write_jsonl
 
 
 @pytest.fixture
@@ -76,6 +78,24 @@ def test_a_record_is_found_by_its_own_id_if_it_is_unique(dataset):
 def test_unknown_documents_are_errors(dataset, asked, words):
     with pytest.raises(DatasetError, match=words):
         Lookup(dataset).find(asked)
+
+
+def test_what_a_document_holds_is_neither_markup_nor_an_order_to_the_terminal(tmp_path):
+    hostile = {"id": "[/]", "source": "[red]s", "url": "[bold", "text": "[/x] \x1b[2J" + "w " * 60}
+    write_jsonl(tmp_path / "in.jsonl", [hostile])
+    table = {"input": {"paths": [str(tmp_path / "in.jsonl")]}}
+    curate(curate_recipe(table), str(tmp_path / "out"), JobOptions(quiet=True))
+    text = ask(str(tmp_path / "out"), "[/]")
+    for value in ("[/]", "[red]s", "[bold", "[/x] \N{REPLACEMENT CHARACTER}[2J"):
+        assert value in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_damaged_shard_is_named(dataset, damage):
+    damage(next(Path(dataset, "kept").iterdir()))
+    with pytest.raises(CorruptError, match=r"kept/00000-of-00001\.parquet: (is missing|cannot)"):
+        ask(dataset, "d3")
 
 
 def test_difference_marks_words_and_ignores_line_breaks():

@@ -1,0 +1,28 @@
+"""The curate job's tables: mistakes are found before a file is opened."""
+
+import pytest
+
+from pipelines.recipe import curate_recipe, hashed_recipe
+from shards.errors import RecipeError
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"input": {}}, "input.paths is empty"),
+        ({"input": {"format": "jsn"}}, "input.format = 'jsn': unknown; did you mean 'jsonl'"),
+        ({"input": {"text_field": "id"}}, "input.text_field = 'id': also names"),
+        ({"dedup": {"near": {"keep": "shortest"}}}, "dedup.near.keep"),
+        ({"filters": {"bounds": {"byte": {"min": 1}}}}, "byte"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(table, words):
+    table = {"input": {"paths": ["x.jsonl"]}, **table}
+    with pytest.raises(RecipeError, match=words):
+        curate_recipe(table)
+
+
+def test_where_the_files_lie_is_not_hashed():
+    plain = [hashed_recipe(curate_recipe({"input": {"paths": [name]}})) for name in ("a", "b")]
+    assert plain[0] == plain[1]
+    assert "paths" not in plain[0]["input"]
