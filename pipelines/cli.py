@@ -39,6 +39,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.explain:explain_command",
         "Say why a document was kept or dropped.",
     ),
+    "gc": ("pipelines.commands.gc:gc_command", "Remove what killed jobs left."),
+    "trace": (
+        "pipelines.commands.trace:trace_command",
+        "Say which documents a training step read.",
+    ),
     "doctor": ("pipelines.commands.doctor:doctor_command", "Check this machine and installation."),
 }
 """Name → ("module:attribute", help in one line), in the order of the chain."""

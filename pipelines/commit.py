@@ -15,6 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from pipelines import files
+from pipelines.files import PARTIAL
 from pipelines.runners import JobOptions
 from shards.errors import DatasetError, PlatformError
 from shards.manifest import MANIFEST, Manifest, encode_manifest
@@ -151,6 +152,38 @@ def commit(out: str, manifest: Manifest) -> None:
                 if f"{role}/{path.name}" not in wanted and _SHARD.fullmatch(path.name):
                     path.unlink()
     files.write_atomic(files.join(out, MANIFEST), encode_manifest(manifest))
+
+
+def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], int]:
+    """Remove half-written files and the work folder; return the files' paths and bytes.
+
+    Raises:
+        DatasetError: `out` is no folder of Assay's, or its job has not ended and `unfinished` is
+            not set.
+        PlatformError: a job is writing to it.
+    """
+    folder = Path(out)
+    if not files.is_local(out) or not folder.is_dir():
+        raise DatasetError(f"{out}: not a folder on this machine")
+    work, done = folder / WORK, (folder / MANIFEST).exists()
+    if not done and not work.exists():
+        raise DatasetError(f"{out}: not a dataset, and no job of Assay's has begun here")
+    if not done and not unfinished:
+        raise DatasetError(
+            f"{out}: its job has not ended; run it again and it resumes, or give --unfinished to"
+            " remove what it has done so far"
+        )
+    garbage = [path for path in folder.glob(f"*{PARTIAL}*") if path.is_file()]
+    for role in [name for roles in ROLES.values() for name in roles]:
+        shards = [path for path in (folder / role).glob("*") if _SHARD.fullmatch(path.name)]
+        garbage += [path for path in shards if not done or PARTIAL in path.name]
+    with _lock(out):
+        garbage += [path for path in work.rglob("*") if path.is_file() and path.name != _LOCK]
+        size = sum(path.stat().st_size for path in garbage)
+        for path in garbage:
+            path.unlink()
+        _remove_work(out)
+    return sorted(map(str, garbage)), size
 
 
 def run_facts(started: float, options: JobOptions, **facts: Any) -> dict[str, Any]:

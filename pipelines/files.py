@@ -15,7 +15,8 @@ from typing import BinaryIO, cast
 from pipelines.beam import beam
 from shards.errors import InputError
 
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
+"""Stands in the name of a file that is not written to its end."""
 
 
 def is_local(path: str) -> bool:
@@ -69,7 +70,7 @@ def write_atomic(path: str, data: bytes | memoryview) -> None:
     systems = beam.io.filesystems.FileSystems
     folder, _ = systems.split(path)
     make_folder(folder)
-    partial = f"{path}{_PARTIAL}{uuid.uuid4().hex[:8]}"
+    partial = f"{path}{PARTIAL}{uuid.uuid4().hex[:8]}"
     uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
     try:
         with systems.create(partial, compression_type=uncompressed) as file:

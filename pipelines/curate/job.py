@@ -131,20 +131,27 @@ def _finished_fragments(context: ScanContext) -> Iterator[fragments.FragmentInfo
         yield info
 
 
+def expected_rows(scan: ScanContext, infos: list[fragments.FragmentInfo]) -> int:
+    """Return how many hash rows the resolve stage must see, or the runner lost some."""
+    exact = scan.recipe.dedup.exact.enabled
+    return sum(
+        info.banded * scan.bands + (info.readable if exact else info.banded) for info in infos
+    )
+
+
 def _resolve(
     scan: ScanContext, infos: list[fragments.FragmentInfo], out: str, options: JobOptions
 ) -> tuple[ResolveSummary, str]:
-    exact = scan.recipe.dedup.exact.enabled
-    expected = sum(
-        info.banded * scan.bands + (info.readable if exact else info.banded) for info in infos
-    )
     key = stable_hash(
         msgspec.to_builtins(
             [scan.recipe.dedup, scan.recipe.filters, [item.order for item in scan.plan.inputs]]
         )
     )
     context = ResolveContext(
-        scan, files.join(scan.work, f"resolved-{key}"), expected, progress_folder(out, "resolve")
+        scan,
+        files.join(scan.work, f"resolved-{key}"),
+        expected_rows(scan, infos),
+        progress_folder(out, "resolve"),
     )
     if not files.exists(summary_path(context.folder)):
         _stage(

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pipelines import commit
-from pipelines.commit import WORK, check_output, own_output
+from pipelines.commit import WORK, check_output, collect_garbage, own_output
 from shards.errors import DatasetError, PlatformError
 from shards.manifest import MANIFEST
 
@@ -94,3 +94,35 @@ def test_many_jobs_on_one_output_never_overlap(out):
     assert max(most) == 1
     assert done
     assert os.listdir(out / "kept") == ["00000-of-00001.parquet"]  # noqa: PTH208 (order is not the point)
+
+
+def test_garbage_is_what_no_manifest_lists_and_nothing_else(out):
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="its job has not ended"):
+        collect_garbage(str(out))
+    (out / MANIFEST).touch()
+    (out / WORK / "fragments").mkdir()
+    (out / WORK / "fragments" / "a.arrow").write_bytes(b"12345")
+    removed, size = collect_garbage(str(out))
+    assert [path.rsplit("/", 1)[1] for path in removed] == [
+        "a.arrow",
+        "00000-of-00001.parquet.partial-0123abcd",
+    ]
+    assert size == 6
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {
+        MANIFEST,
+        "notes.txt",
+        "00000-of-00001.parquet",
+    }
+
+
+def test_garbage_of_an_unfinished_job_goes_when_asked_and_while_no_job_runs(out):
+    with (
+        own_output(str(out), "documents", keep_work=True),
+        pytest.raises(PlatformError, match="another job"),
+    ):
+        collect_garbage(str(out), unfinished=True)
+    collect_garbage(str(out), unfinished=True)
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    with pytest.raises(DatasetError, match="no job of Assay's has begun"):
+        collect_garbage(str(out))
