@@ -42,7 +42,10 @@ def local_server():
     server.wait()
 
 
-def dataset_id(corpus, out, runner=RunnerOptions()):
+HERE = RunnerOptions()
+
+
+def dataset_id(corpus, out, runner=HERE):
     recipe = curate_recipe(
         {"input": {"paths": [str(corpus / "*")]}, "output": {"shard_bytes": 1 << 16}}
     )
