@@ -34,6 +34,9 @@ SECTIONS = (
 )
 """Top-level keys of a recipe, in the order in which the chain uses them."""
 
+_DEEPEST = 32
+"""Most tables and lists inside each other; some thousands would end Python's stack."""
+
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Table:
     """Read a recipe and apply `--set` overrides.
@@ -44,25 +47,79 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Table:
             is not valid TOML, a bare string.
 
     Raises:
-        RecipeError: no such file, broken TOML, unknown top-level key, malformed override.
+        RecipeError: no file that can be read, broken TOML, unknown top-level key, a name that is
+            not a string, malformed override.
     """
     file = Path(path)
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{file}: no such recipe file") from None
-    except IsADirectoryError:
-        raise RecipeError(f"{file}: is a directory, not a recipe file") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{file}: not UTF-8 text ({error.reason})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{file}: not valid TOML: {error}") from None
+    table = _read_toml(file)
     for override in overrides:
         _assign(table, override)
     for key in table:
         if key not in SECTIONS:
             raise RecipeError(f"{file}: unknown key {key!r}{did_you_mean(key, SECTIONS)}")
+    name = table.get("name", "")
+    if not isinstance(name, str):
+        raise RecipeError(
+            f'{file}: name = {name!r}: expected a string, got {_kind(name)}; write name = "…"'
+        )
     return table
+
+
+def _read_toml(file: Path) -> Table:
+    try:
+        text = file.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):
+            raise RecipeError(
+                f"{file}: begins with a byte order mark (BOM), which TOML does not allow; save it"
+                " as UTF-8 without BOM"
+            )
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        raise RecipeError(f"{file}: no such recipe file") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{file}: is a directory, not a recipe file") from None
+    except OSError as error:  # a file where a folder should be, no permission, a name too long
+        raise RecipeError(f"{file}: cannot be read as a recipe: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file}: not UTF-8 text ({error.reason})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{file}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise _too_deep(str(file)) from None
+    if _is_deep(table):
+        raise _too_deep(str(file))
+    return table
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell whether tables and lists nest deeper than `_DEEPEST`, without recursion."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return bool(level)
+
+
+def _too_deep(where: str) -> RecipeError:
+    return RecipeError(f"{where}: tables or lists are nested more than {_DEEPEST - 1} deep")
+
+
+def _kind(value: Any) -> str:
+    """Name the TOML type of a value."""
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {
+        int: "an integer",
+        float: "a float",
+        str: "a string",
+        list: "an array",
+        dict: "a table",
+    }
+    return kinds.get(type(value), "a date or time")
 
 
 def decode(table: Table, section: str, type_: type[S]) -> S:
@@ -92,6 +149,10 @@ def _assign(table: Table, override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except RecursionError:
+        raise _too_deep(f"--set {path}=…") from None
+    if len(keys) > _DEEPEST // 2 or _is_deep([value]):
+        raise _too_deep(f"--set {path[:80]}=…")
     node = table
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -121,11 +182,24 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
     node = _type_at(type_, steps)
     if isinstance(node, msgspec.inspect.LiteralType):
         text = f"expected one of {', '.join(repr(choice) for choice in node.values)}"
+    elif isinstance(node, msgspec.inspect.StrType) and node.pattern and "regex" in text:
+        text = f"expected one of {', '.join(_choices(node.pattern))}"
     for step in steps:
         if step == "...":  # msgspec does not say which key of a free table it was
             return f"{section}{inner}: {text}"
         value = value[int(step)] if isinstance(value, list) else value.get(step)
     return f"{section}{inner} = {value!r}: {text}"
+
+
+def _choices(pattern: str) -> list[str]:
+    """Show `^(a|b:[x-z]+)$` as `'a'` and `'b:…'`: what to write, not how it is checked."""
+    inner = re.fullmatch(r"\^?\(?(.*?)\)?\$?", pattern)
+    shown = []
+    for choice in (inner.group(1) if inner else pattern).split("|"):
+        literal = re.match(r"(?:[\w:. -](?![?*+{]))*", choice)
+        start = literal.group() if literal else ""
+        shown.append(repr(start if start == choice else f"{start}…"))
+    return shown
 
 
 def _known_keys(type_: type, steps: list[str]) -> tuple[str, ...]:

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.errors import CorruptError, DatasetError
-from shards.gather import gather
+from shards.gather import gather, gather_samples
 from shards.hashing import BLOCK_BYTES, xxh128
-from shards.manifest import Manifest, ShardEntry, read_manifest
+from shards.manifest import Manifest, ShardEntry, check_files, read_manifest
+from shards.order import sample_order
 from shards.select import select
 from shards.tokens import TokenMetadata, TokenShard, open_token_shard, token_dtype
 
@@ -52,9 +53,9 @@ class TokenDataset:
         self.entries: list[ShardEntry] = manifest.content.shards.get("tokens", [])
         blocks = [len(entry.blocks) for entry in self.entries]
         self._shards: dict[int, TokenShard] = {}
-        self._addresses = np.zeros(len(blocks), np.uint64)
-        self._stream_at = np.zeros(len(blocks), np.int64)
-        self._first_block = np.cumsum([0, *blocks])[:-1].astype(np.int64)
+        # Address and file position of each shard's stream (once it is open), its first block.
+        self._places = np.zeros((len(blocks), 3), np.int64)
+        self._places[:, 2] = np.cumsum([0, *blocks])[:-1]
         self._verified = np.zeros(sum(blocks), np.uint8)
 
     @classmethod
@@ -72,13 +73,7 @@ class TokenDataset:
                 f"{root}: holds {manifest.content.kind}, not tokens; run assay tokenize on it first"
             )
         dataset = cls(root, manifest, _tokenizer(root, manifest))
-        for entry in dataset.entries:
-            path = root / entry.path
-            if not path.is_file():
-                raise DatasetError(f"{path}: shard is missing")
-            size = path.stat().st_size
-            if size != entry.bytes:
-                raise CorruptError(f"{path}: {size} bytes, expected {entry.bytes}")
+        check_files(root, manifest)
         return dataset
 
     @property
@@ -113,8 +108,7 @@ class TokenDataset:
                 self.folder / entry.path, lambda start, end: self._touch(index, start, end)
             )
             self._check_shard(entry, shard)
-            self._addresses[index] = shard.address
-            self._stream_at[index] = shard.tokens_at
+            self._places[index, :2] = shard.address, shard.tokens_at
             self._shards[index] = shard
         return self._shards[index]
 
@@ -146,7 +140,7 @@ class TokenDataset:
 
     def _touch(self, index: int, start: int, end: int) -> None:
         """Check the blocks that hold bytes [start, end) of a shard's file, each block once."""
-        base, entry = int(self._first_block[index]), self.entries[index]
+        base, entry = int(self._places[index, 2]), self.entries[index]
         low, high = start // BLOCK_BYTES, -(-end // BLOCK_BYTES)
         if start >= end or self._verified[base + low : base + high].all():
             return
@@ -198,9 +192,12 @@ class TokenView:
         self.bytes = size
         self._shard, self._row, self._rows, self._start, lengths = np.ascontiguousarray(segments.T)
         self._cumulative = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        self._segments = np.stack([self._shard, self._start], axis=1)
         self.tokens = int(self._cumulative[-1])
         self.selection_hash = xxh128(np.ascontiguousarray(segments, "<i8").tobytes()).hex()
-        self._itemsize = token_dtype(dataset.vocab_size).itemsize
+        itemsize = token_dtype(dataset.vocab_size).itemsize
+        verified = dataset._verified
+        self._kernel = (dataset._places, itemsize, verified, self._segments, self._cumulative)
 
     def gather(self, start: int, length: int, out: Int64) -> Int64:
         """Copy tokens [start, start + length) of the stream into `out: int64[>= length]`.
@@ -214,6 +211,10 @@ class TokenView:
         """
         self.gather_rows(np.array([start]), np.array([length]), out[np.newaxis, :])
         return out[:length]
+
+    def tokens_at(self, start: int, length: int) -> Int64:
+        """Return tokens [start, start + length) of the stream, int64[length], as `gather` does."""
+        return self.gather(start, length, np.empty(length, np.int64))
 
     def gather_rows(self, starts: Int64, lengths: Int64, out: Int64) -> None:
         """Copy B ranges of the stream into the rows of `out: int64[B, >= max(lengths)]`.
@@ -231,26 +232,33 @@ class TokenView:
             )
         if len(lengths) > len(out) or (len(lengths) and lengths.max() > out.shape[1]):
             raise IndexError(f"{len(lengths)} rows do not fit into an array of shape {out.shape}")
-        dataset, row = self.dataset, 0
-        while True:
-            row = gather(
-                dataset._addresses,
-                self._itemsize,
-                dataset._stream_at,
-                dataset._first_block,
-                dataset._verified,
-                self._shard,
-                self._start,
-                self._cumulative,
-                starts,
-                lengths,
-                row,
-                out,
-            )
-            if row < 0:
-                return
-            for shard, _, first, count in self._ranges(int(starts[row]), int(lengths[row])):
-                dataset.tokens(shard, first, count)  # verifies the blocks
+        row = 0
+        while (row := gather(*self._kernel, starts, lengths, row, out)) >= 0:
+            self._verify(int(starts[row]), int(lengths[row]))
+
+    def gather_samples(self, indices: Int64, samples: int, seed: int, out: Int64) -> Int64:
+        """Copy samples of T tokens and the one after each into the rows of `out: int64[B, T + 1]`.
+
+        Args:
+            indices: int64[B], global sample indices; `shards.order` says which samples they are.
+            samples: samples of an epoch, ceil((tokens - 1) / T).
+            seed: of the order.
+            out: filled up with EOS in the row of the last sample, which may be short.
+
+        Returns:
+            int64[B], tokens of each row that are the sample's.
+
+        Raises:
+            CorruptError: a touched block does not match its hash.
+        """
+        T = out.shape[1] - 1
+        lengths = np.empty(len(indices), np.int64)
+        order = (indices, samples, seed, T, self.dataset.eos_id)
+        row = 0
+        while (row := gather_samples(*self._kernel, *order, lengths, row, out)) >= 0:
+            start = int(sample_order(indices[row : row + 1], samples, seed)[0]) * T
+            self._verify(start, int(lengths[row]))
+        return lengths
 
     def __iter__(self) -> Iterator[TokenDocument]:
         """Yield the documents in order, their tokens verified.
@@ -266,6 +274,18 @@ class TokenView:
                 tokens = self.dataset.tokens(int(index), start, end - start)
                 yield TokenDocument(ids[row].as_py(), tokens, int(sizes[row]))
 
+    def document_offsets(self) -> Int64:
+        """Return int64[documents + 1]: where in the view's stream each document starts and ends.
+
+        Raises:
+            CorruptError: a shard's columns do not match their hashes.
+        """
+        lengths = [np.zeros(0, np.int64)]
+        for index, first, rows in zip(self._shard, self._row, self._rows, strict=True):
+            offsets = self.dataset.shard(int(index)).offsets
+            lengths.append(np.diff(offsets[first : first + rows + 1]))
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
+
     def locate(self, start: int, length: int) -> list[Span]:
         """Return which documents the tokens [start, start + length) of the stream come from."""
         spans: list[Span] = []
@@ -279,6 +299,11 @@ class TokenView:
                 spans.append(Span(doc_id, position - int(shard.offsets[row]), end - position))
                 position = end
         return spans
+
+    def _verify(self, start: int, length: int) -> None:
+        """Check the blocks that hold a range of the stream."""
+        for shard, _, first, count in self._ranges(start, length):
+            self.dataset.tokens(shard, first, count)
 
     def _ranges(self, start: int, length: int) -> Iterator[tuple[int, int, int, int]]:
         """Cut a range of the stream at segment borders: (shard, segment, first token, count)."""

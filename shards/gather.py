@@ -1,8 +1,22 @@
-"""The kernel that copies token ranges of a view out of mapped shards into a batch buffer.
+"""Kernels that copy token ranges of a view out of mapped shards into a batch buffer.
 
-One call fills a whole batch: at 1024 tokens a sample the Python around a numpy copy costs more
-than the copy. The token streams are given by address, because numba cannot take a list of arrays
-with explicit signatures; the caller keeps the mappings alive.
+One call finds, checks and fills a whole batch: at 1024 tokens a sample the Python around a numpy
+copy costs more than the copy. The token streams are given by address, because numba cannot take a
+list of arrays with explicit signatures; the caller keeps the mappings alive.
+
+Arguments that both kernels share:
+
+    places      int64[S, 3], for each shard the address of its token stream in memory, the stream's
+                position in its file, and the index of its block 0 in `verified`
+    itemsize    2 (uint16) or 4 (uint32) bytes a token
+    verified    uint8[blocks of all shards], 1 where the block's hash was checked
+    segments    int64[G, 2], shard and first token of each segment of the view
+    cumulative  int64[G + 1], tokens of the view before each segment
+    first_row   row to start at
+    out         int64[B, >= longest row]
+
+Both return the first row that touches an unverified block (it and later rows are not complete), or
+-1 when all rows are filled.
 """
 
 from typing import Any
@@ -10,11 +24,14 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from shards.hashing import BLOCK_BYTES
-from shards.jit import kernel
+from shards.jit import inline, kernel
+from shards.order import order_key, permuted
+
+_CACHE_LINE = 64
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -27,66 +44,140 @@ def _pointer(typingctx: Any, address: Any) -> Any:
     return types.voidptr(types.uintp), codegen
 
 
-@kernel(
-    "int64(uint64[::1], int64, int64[::1], int64[::1], uint8[::1], int64[::1], int64[::1],"
-    " int64[::1], int64[::1], int64[::1], int64, int64[:, ::1])"
-)
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask the processor to fetch the cache line at an integer address; it never faults."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        flag = cgutils.ir.IntType(32)
+        pointer = cgutils.ir.IntType(8).as_pointer()
+        kind = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [pointer, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        at = builder.inttoptr(args[0], pointer)
+        builder.call(function, [at, flag(0), flag(3), flag(1)])  # read, keep in all levels, data
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), codegen
+
+
+@inline
+def _fetch_ahead(
+    places: Any, itemsize: Any, segments: Any, cumulative: Any, position: Any, length: Any
+) -> None:
+    """Start loading the tokens of the stream from `position`, up to the segment's end."""
+    segment = np.searchsorted(cumulative, position, side="right") - 1
+    offset = position - cumulative[segment]
+    count = min(length, cumulative[segment + 1] - position)
+    address = places[segments[segment, 0], 0]
+    if address:  # else the shard is not open yet
+        first = address + (segments[segment, 1] + offset) * itemsize
+        for at in range(first, first + count * itemsize, _CACHE_LINE):
+            _prefetch(np.uint64(at))
+
+
+@inline
+def _copy(
+    places: Any,
+    itemsize: Any,
+    verified: Any,
+    segments: Any,
+    cumulative: Any,
+    position: Any,
+    length: Any,
+    row: Any,
+) -> Any:
+    """Widen `length` tokens of the stream from `position` into `row`; False at a bad block."""
+    done = 0
+    segment = np.searchsorted(cumulative, position, side="right") - 1
+    while done < length:
+        offset = position + done - cumulative[segment]
+        count = min(length - done, cumulative[segment + 1] - cumulative[segment] - offset)
+        if count > 0:
+            address, stream_at, block_0 = places[segments[segment, 0]]
+            first = (segments[segment, 1] + offset) * itemsize
+            low = (stream_at + first) // BLOCK_BYTES
+            high = (stream_at + first + count * itemsize - 1) // BLOCK_BYTES
+            for block in range(block_0 + low, block_0 + high + 1):
+                if verified[block] == 0:
+                    return False
+            target = row[done : done + count]  # a slice, so that the loops become SIMD
+            pointer = _pointer(np.uint64(address + first))
+            if itemsize == 2:
+                narrow = numba.carray(pointer, (count,), np.uint16)
+                for i in range(count):
+                    target[i] = narrow[i]
+            else:
+                wide = numba.carray(pointer, (count,), np.uint32)
+                for i in range(count):
+                    target[i] = wide[i]
+            done += count
+        segment += 1
+    return True
+
+
+_VIEW = "int64[:, ::1], int64, uint8[::1], int64[:, ::1], int64[::1]"
+
+
+@kernel(f"int64({_VIEW}, int64[::1], int64[::1], int64, int64[:, ::1])")
 def gather(
-    addresses: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.int64],
     itemsize: int,
-    stream_at: npt.NDArray[np.int64],
-    first_block: npt.NDArray[np.int64],
     verified: npt.NDArray[np.uint8],
-    segment_shard: npt.NDArray[np.int64],
-    segment_start: npt.NDArray[np.int64],
+    segments: npt.NDArray[np.int64],
     cumulative: npt.NDArray[np.int64],
     starts: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int64],
     first_row: int,
     out: npt.NDArray[np.int64],
 ) -> int:
-    """Copy ranges of a view's token stream, widened to int64, row by row.
+    """Copy the ranges [starts, starts + lengths), int64[B], of a view's token stream."""
+    for row in range(first_row, starts.shape[0]):
+        if not _copy(
+            places, itemsize, verified, segments, cumulative, starts[row], lengths[row], out[row]
+        ):
+            return row
+    return -1
+
+
+@kernel(f"int64({_VIEW}, int64[::1], int64, int64, int64, int64, int64[::1], int64, int64[:, ::1])")
+def gather_samples(
+    places: npt.NDArray[np.int64],
+    itemsize: int,
+    verified: npt.NDArray[np.uint8],
+    segments: npt.NDArray[np.int64],
+    cumulative: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int64],
+    samples: int,
+    seed: int,
+    T: int,
+    eos: int,
+    lengths: npt.NDArray[np.int64],
+    first_row: int,
+    out: npt.NDArray[np.int64],
+) -> int:
+    """Copy the samples at global indices, in the order of `shards.order`, padded with EOS.
 
     Args:
-        addresses: uint64[S], address of each shard's token stream.
-        itemsize: 2 (uint16) or 4 (uint32) bytes a token.
-        stream_at: int64[S], position in its file of each shard's token stream.
-        first_block: int64[S], index into `verified` of each shard's block 0.
-        verified: uint8[blocks of all shards], 1 where the block's hash was checked.
-        segment_shard, segment_start: int64[G], shard and first token of each segment.
-        cumulative: int64[G + 1], tokens of the view before each segment.
-        starts, lengths: int64[B], ranges of the view's stream.
-        first_row: row to start at.
-        out: int64[B, >= max(lengths)], filled up to each row's length.
-
-    Returns:
-        The first row that touches an unverified block (it and later rows are not complete), or -1
-        when all rows are filled.
+        indices: int64[B], global sample indices.
+        samples, seed: samples of an epoch, and the seed of their order.
+        T: tokens a sample, without the one after it; `out` is int64[B, T + 1].
+        eos: what fills a row beyond its length.
+        lengths: int64[B], written: tokens of each row that are the sample's.
     """
-    for row in range(first_row, starts.shape[0]):
-        position = starts[row]
-        done = 0
-        segment = np.searchsorted(cumulative, position, side="right") - 1
-        while done < lengths[row]:
-            offset = position + done - cumulative[segment]
-            count = min(lengths[row] - done, cumulative[segment + 1] - cumulative[segment] - offset)
-            if count > 0:
-                shard = segment_shard[segment]
-                first = segment_start[segment] + offset
-                low = (stream_at[shard] + first * itemsize) // BLOCK_BYTES
-                high = (stream_at[shard] + (first + count) * itemsize - 1) // BLOCK_BYTES
-                for block in range(first_block[shard] + low, first_block[shard] + high + 1):
-                    if verified[block] == 0:
-                        return row
-                address = addresses[shard] + np.uint64(first * itemsize)
-                if itemsize == 2:
-                    narrow = numba.carray(_pointer(address), (count,), np.uint16)
-                    for i in range(count):
-                        out[row, done + i] = narrow[i]
-                else:
-                    wide = numba.carray(_pointer(address), (count,), np.uint32)
-                    for i in range(count):
-                        out[row, done + i] = wide[i]
-                done += count
-            segment += 1
+    tokens = cumulative[-1]
+    starts = np.empty(indices.shape[0], np.int64)
+    for row in range(first_row, indices.shape[0]):
+        index = indices[row]
+        starts[row] = permuted(index % samples, samples, order_key(seed, index // samples)) * T
+        lengths[row] = min(T + 1, tokens - starts[row])
+    # Samples lie far apart, so that the processor cannot guess where the next one starts.
+    for row in range(first_row, indices.shape[0]):
+        if row + 1 < indices.shape[0]:
+            _fetch_ahead(places, itemsize, segments, cumulative, starts[row + 1], lengths[row + 1])
+        length = lengths[row]
+        if not _copy(
+            places, itemsize, verified, segments, cumulative, starts[row], length, out[row]
+        ):
+            return row
+        out[row, length:] = eos
     return -1

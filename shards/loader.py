@@ -6,7 +6,7 @@ and place g % N; a permutation keyed by (seed, e) gives k. Rank r of W takes the
 W inside each global batch. So the state of a run is one number, and going on costs nothing.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +41,74 @@ class Batch(NamedTuple):
         """int64[b, T]: the next token of each input, `IGNORE` where there is none."""
         T = self.tokens.shape[1] - 1
         targets = self.tokens[:, 1:]
-        if (self.lengths > T).all():
+        if np.minimum.reduce(self.lengths) > T:
             return targets
         return np.where(np.arange(1, T + 1) < self.lengths[:, np.newaxis], targets, IGNORE)
+
+
+class Batches(Protocol):
+    """What `Loader` and `shards.mixture_loader.MixtureLoader` have in common."""
+
+    sequence_length: int
+
+    @property
+    def rows(self) -> int:
+        """Samples that this rank takes of each global batch."""
+
+    def next(self, out: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Return this rank's samples of the next global batch."""
+
+    def state(self) -> dict[str, Any]:
+        """Return plain data from which `load_state` goes on with the next batch."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where the run that saved `state` stopped."""
+
+
+def check_sizes(
+    sequence_length: int, batch_size: int, seed: int, rank: int, world_size: int
+) -> None:
+    """Check what a loader is asked for.
+
+    Raises:
+        RecipeError: a size that cannot be, or a batch that the ranks cannot share equally.
+    """
+    if sequence_length < 1 or batch_size < 1 or not 0 <= seed < 1 << 63:
+        raise RecipeError(
+            "loader: sequence_length and batch_size must be at least 1 and seed in [0, 2^63),"
+            f" got {sequence_length}, {batch_size} and {seed}"
+        )
+    if not 0 <= rank < world_size:
+        raise RecipeError(f"loader: rank {rank} is not in [0, world_size {world_size})")
+    if batch_size % world_size:
+        raise RecipeError(
+            f"loader: batch_size {batch_size} (samples over all ranks) is not divisible by"
+            f" world_size {world_size}"
+        )
+
+
+def check_state(state: dict[str, Any], identity: dict[str, Any]) -> int:
+    """Return the g of a state that was saved by a loader with this identity.
+
+    Raises:
+        TrainingError: the state is of another one; all that differs is named.
+    """
+    differs = [
+        f"{key} was {state.get(key)!r} when it was saved, and is {here!r} now"
+        for key, here in identity.items()
+        if state.get(key) != here
+    ]
+    if differs:
+        raise TrainingError(
+            f"loader state: {'; '.join(differs)}: the samples would not be the same; start a new"
+            " run or restore what it was"
+        )
+    g, batch_size = state.get("g"), identity["batch_size"]
+    if not isinstance(g, int) or g < 0 or g % batch_size:
+        raise TrainingError(
+            f"loader state: g = {g!r} is not a multiple of the batch size {batch_size}"
+        )
+    return g
 
 
 class Loader:
@@ -72,18 +137,7 @@ class Loader:
             RecipeError: a size that cannot be, or a batch that the ranks cannot share equally.
             TrainingError: the view has no token to predict.
         """
-        if sequence_length < 1 or batch_size < 1 or not 0 <= seed < 1 << 63:
-            raise RecipeError(
-                "loader: sequence_length and batch_size must be at least 1 and seed in [0, 2^63),"
-                f" got {sequence_length}, {batch_size} and {seed}"
-            )
-        if not 0 <= rank < world_size:
-            raise RecipeError(f"loader: rank {rank} is not in [0, world_size {world_size})")
-        if batch_size % world_size:
-            raise RecipeError(
-                f"loader: batch_size {batch_size} (samples over all ranks) is not divisible by"
-                f" world_size {world_size}"
-            )
+        check_sizes(sequence_length, batch_size, seed, rank, world_size)
         if view.tokens < 2:
             raise TrainingError(
                 f"no data: selection {view.expression!r} keeps {view.documents} documents and"
@@ -116,20 +170,24 @@ class Loader:
         Raises:
             CorruptError: a touched block does not match its hash.
         """
+        shape = (len(self._share), self.sequence_length + 1)
+        tokens = np.empty(shape, np.int64) if out is None else out
+        if tokens.shape != shape:
+            raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
         indices = self._g + self._share
-        starts, lengths = self._ranges(indices)
-        T = self.sequence_length
-        tokens = np.empty((len(indices), T + 1), np.int64) if out is None else out
-        self.view.gather_rows(starts, lengths, tokens)
-        for row in np.flatnonzero(lengths <= T):
-            tokens[row, lengths[row] :] = self.view.dataset.eos_id
+        lengths = self.view.gather_samples(indices, self.samples_per_epoch, self.seed, tokens)
         self._g += self.batch_size
         return Batch(indices, tokens, lengths)
 
     def locate(self, g: int) -> list[Span]:
         """Return the documents that the global sample index g reads, in order."""
-        starts, lengths = self._ranges(np.array([g], np.int64))
-        return self.view.locate(int(starts[0]), int(lengths[0]))
+        start = self.sample(g) * self.sequence_length
+        return self.view.locate(start, min(self.sequence_length + 1, self.view.tokens - start))
+
+    def sample(self, g: int) -> int:
+        """Return which sample of the view, in the order of its stream, the global index g reads."""
+        order = sample_order(np.array([g], np.int64), self.samples_per_epoch, self.seed)
+        return int(order[0])
 
     def state(self) -> dict[str, Any]:
         """Return plain data from which `load_state` goes on with the next batch."""
@@ -141,18 +199,7 @@ class Loader:
         Raises:
             TrainingError: the state is of another dataset, selection, seed, shape or order.
         """
-        for key, here in self._identity().items():
-            if state.get(key) != here:
-                raise TrainingError(
-                    f"loader state: {key} was {state.get(key)!r} when it was saved, and is {here!r}"
-                    " now: the samples would not be the same; start a new run or restore it"
-                )
-        g = state.get("g")
-        if not isinstance(g, int) or g < 0 or g % self.batch_size:
-            raise TrainingError(
-                f"loader state: g = {g!r} is not a multiple of the batch size {self.batch_size}"
-            )
-        self._g = g
+        self._g = check_state(state, self._identity())
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -163,10 +210,3 @@ class Loader:
             "sequence_length": self.sequence_length,
             "batch_size": self.batch_size,
         }
-
-    def _ranges(
-        self, indices: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return starts and lengths int64[b] in the view's stream of global sample indices."""
-        starts = sample_order(indices, self.samples_per_epoch, self.seed) * self.sequence_length
-        return starts, np.minimum(self.sequence_length + 1, self.view.tokens - starts)

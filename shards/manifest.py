@@ -18,6 +18,10 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
+_MAKERS = {"documents": "curate", "tokens": "tokenize"}
+"""The command that makes each kind of dataset."""
+
+
 class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One shard file of a dataset.
 
@@ -91,6 +95,12 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     check: str = ""
 
 
+class _Versioned(msgspec.Struct):
+    """What a manifest of any format states."""
+
+    format: int
+
+
 def dataset_id(content: Content) -> str:
     """Return the id of a dataset: 32 hex digits of the sha256 of `content` as canonical JSON."""
     return stable_hash(content)
@@ -129,8 +139,15 @@ def read_manifest(folder: str | Path) -> Manifest:
         CorruptError: any other byte is not as it was written.
     """
     path = Path(folder) / MANIFEST
+    remedy = f"restore it, or delete the folder {folder} and run the command that made it again"
     try:
         data = path.read_bytes()
+        stated = msgspec.json.decode(data, type=_Versioned).format
+        if stated != FORMAT:
+            raise DatasetError(
+                f"{path}: format {stated}, but this version of Assay reads format {FORMAT};"
+                " make the dataset again into another folder"
+            )
         manifest = msgspec.json.decode(data, type=Manifest)
     except FileNotFoundError:
         if not path.parent.exists():
@@ -141,28 +158,58 @@ def read_manifest(folder: str | Path) -> Manifest:
         ) from None
     except NotADirectoryError:
         raise DatasetError(f"{folder}: is a file; give the dataset's folder") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not a manifest: {error}") from None
-    if manifest.format != FORMAT:
-        raise DatasetError(
-            f"{path}: format {manifest.format}, but this version of Assay reads format {FORMAT}"
-        )
+        raise DatasetError(f"{path}: not a manifest: {error}; {remedy}") from None
     found = dataset_id(manifest.content)
     if found != manifest.dataset_id:
         raise DatasetError(
             f"{path}: was changed after it was written: it states dataset id"
-            f" {manifest.dataset_id}, its content hashes to {found}"
+            f" {manifest.dataset_id}, its content hashes to {found}; {remedy}"
         )
     if data != encode_manifest(manifest):
         raise CorruptError(
             f"{path}: was changed after it was written: its bytes do not match its check"
-            f" {manifest.check!r}"
+            f" {manifest.check!r}; {remedy}"
         )
     return manifest
 
 
+def check_files(folder: str | Path, manifest: Manifest) -> None:
+    """Check that every shard is there with its recorded size: one `stat` each, no reading.
+
+    Raises:
+        DatasetError: a shard is missing.
+        CorruptError: a shard has another size than the manifest says.
+    """
+    again = f"make the dataset again with `assay {_MAKERS[manifest.content.kind]}`, or restore it"
+    for entries in manifest.content.shards.values():
+        for entry in entries:
+            path = Path(folder) / entry.path
+            if not path.is_file():
+                raise DatasetError(f"{path}: shard is missing; {again}")
+            size = path.stat().st_size
+            if size != entry.bytes:
+                raise CorruptError(f"{path}: {size} bytes, expected {entry.bytes}; {again}")
+
+
 def is_current(folder: str | Path, stage_key: str) -> bool:
-    """Tell whether `folder` already holds the result of the stage with this key."""
+    """Tell whether `folder` holds the whole result of the stage with this key.
+
+    A shard that is missing or has another size makes it false, so that the stage runs again. What
+    is inside the shards is not looked at: that is `assay verify`'s.
+
+    Raises:
+        DatasetError: there is a manifest, but it cannot be used (see `read_manifest`).
+    """
     if not (Path(folder) / MANIFEST).exists():
         return False
-    return read_manifest(folder).stage_key == stage_key
+    manifest = read_manifest(folder)
+    if manifest.stage_key != stage_key:
+        return False
+    try:
+        check_files(folder, manifest)
+    except DatasetError:
+        return False
+    return True

@@ -36,7 +36,8 @@ def _mix(x: Any) -> Any:
 
 
 @inline
-def _permute(place: Any, n: Any, key: Any) -> Any:
+def permuted(place: Any, n: Any, key: Any) -> Any:
+    """Return where `place` in [0, n) goes, inside a kernel."""
     half = np.uint64(0)
     while (_ONE << (half + half)) < np.uint64(n):
         half += _ONE
@@ -53,14 +54,15 @@ def _permute(place: Any, n: Any, key: Any) -> Any:
 
 
 @inline
-def _key(seed: Any, epoch: Any) -> Any:
+def order_key(seed: Any, epoch: Any) -> Any:
+    """Return the key of an epoch's permutation, inside a kernel."""
     return _mix(_mix(np.uint64(seed) + _GOLDEN) ^ (np.uint64(epoch) * _MIX_1 + _ONE))
 
 
 @kernel("int64(int64, int64, int64, int64)")
 def permute(place: int, n: int, seed: int, epoch: int) -> int:
     """Return where `place` in [0, n) goes in the permutation keyed by (seed, epoch)."""
-    return int(_permute(place, n, _key(seed, epoch)))
+    return int(permuted(place, n, order_key(seed, epoch)))
 
 
 @kernel("int64[::1](int64[::1], int64, int64)")
@@ -71,5 +73,5 @@ def sample_order(indices: npt.NDArray[np.int64], n: int, seed: int) -> npt.NDArr
     """
     out = np.empty_like(indices)
     for i in range(len(indices)):
-        out[i] = _permute(indices[i] % n, n, _key(seed, indices[i] // n))
+        out[i] = permuted(indices[i] % n, n, order_key(seed, indices[i] // n))
     return out

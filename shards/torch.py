@@ -6,12 +6,15 @@ a process could pickle it. The only module of this package that imports torch.
 
 import queue
 import threading
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
 
 from shards.errors import RecipeError
-from shards.loader import Batch, Loader
+from shards.loader import Batches
 
 _POLL_SECONDS = 0.1
 
@@ -23,7 +26,7 @@ class TorchLoader:
     manager or call `close()`, so that the thread ends.
     """
 
-    def __init__(self, loader: Loader, device: str | torch.device = "cpu", depth: int = 2) -> None:
+    def __init__(self, loader: Batches, device: str | torch.device = "cpu", depth: int = 2) -> None:
         """Wrap `loader`, which must not be used elsewhere until `close()`.
 
         Args:
@@ -37,6 +40,7 @@ class TorchLoader:
         self._device = torch.device(device)
         self._state = loader.state()
         self._depth = depth
+        self._buffer = np.empty((loader.rows, loader.sequence_length + 1), np.int64)
         self._stop = threading.Event()
         self._ready: queue.Queue[Any] = queue.Queue(max(depth, 1))
         self._thread: threading.Thread | None = None
@@ -110,11 +114,58 @@ class TorchLoader:
                     continue
 
     def _produce(self) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        batch: Batch = self._loader.next()
+        batch = self._loader.next(self._buffer)
         return self._tensor(batch.inputs), self._tensor(batch.targets), self._loader.state()
 
     def _tensor(self, array: Any) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
+        """Copy an array to a tensor of its own, contiguous, on the device."""
+        tensor = torch.from_numpy(array).clone(memory_format=torch.contiguous_format)
         if self._device.type == "cuda":
-            return tensor.contiguous().pin_memory().to(self._device, non_blocking=True)
-        return tensor.contiguous().to(self._device)
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+
+class LoaderDataset(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """The same batches for code that expects a torch dataset.
+
+        batches = DataLoader(LoaderDataset(loader), batch_size=None)
+
+    Items are whole batches, `(inputs, targets)` as int64 tensors [b, T], hence `batch_size=None`;
+    they never end, and a second iteration goes on where the first was left. `state_dict` and
+    `load_state_dict` are what torchdata's `StatefulDataLoader` and others look for; the state is
+    that of the last batch handed out.
+    """
+
+    def __init__(self, loader: Batches) -> None:
+        """Wrap `loader`, which must not be used elsewhere meanwhile."""
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield batches without end.
+
+        Raises:
+            RecipeError: in a worker process, where each worker would give the same batches, and
+                the state would stay behind.
+            CorruptError: a block does not match its hash.
+        """
+        worker = get_worker_info()
+        if worker is not None:
+            raise RecipeError(
+                f"num_workers = {worker.num_workers}: the loader needs no worker processes; use"
+                " num_workers = 0, or shards.torch.TorchLoader to prepare batches on a thread"
+            )
+        while True:
+            batch = self._loader.next()
+            yield torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data from which `load_state_dict` goes on with the next batch."""
+        return self._loader.state()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            TrainingError: the state does not belong to this loader's data.
+        """
+        self._loader.load_state(state)

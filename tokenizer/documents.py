@@ -16,6 +16,9 @@ _PROVENANCE = ("input", "position", "id", "url", "source", "text", "content_hash
 _EVIDENCE = ("reason", "value", "threshold", "matched", "jaccard", "detail")
 """Columns of a documents dataset that stay there: a token shard's `doc_id` leads back to them."""
 
+MAX_SOURCES = 1 << 16
+"""`source_id` is a uint16."""
+
 _BATCH_BYTES = 4 << 20
 """Text encoded at a time: bounds the memory that sentencepiece needs on top of the result."""
 
@@ -44,6 +47,20 @@ def read_documents(
     return pq.read_table(pa.BufferReader(pa.py_buffer(data)), columns=columns)
 
 
+def check_sources(sources: Sequence[str]) -> None:
+    """Check that `source_id` can tell all sources apart.
+
+    Raises:
+        DatasetError: there are more than `MAX_SOURCES`.
+    """
+    if len(sources) > MAX_SOURCES:
+        some = ", ".join(repr(source) for source in sources[:3])
+        raise DatasetError(
+            f"{len(sources):,} sources ({some}, …), but token shards tell at most {MAX_SOURCES:,}"
+            " apart; curate with an input.source_field that holds fewer values, or with none"
+        )
+
+
 def encode_table(
     table: pa.Table, tokenizer: Tokenizer, sources: Sequence[str], where: str = "table"
 ) -> pa.Table:
@@ -62,9 +79,10 @@ def encode_table(
         `tokens: large_list<uint16|uint32>`.
 
     Raises:
-        DatasetError: a source that is not in `sources`, or a document whose tokens do not spell its
-            text (it is named).
+        DatasetError: more than `MAX_SOURCES` sources, a source that is not in `sources`, or a
+            document whose tokens do not spell its text (it is named).
     """
+    check_sources(sources)
     texts = table["text"].combine_chunks()
     texts = texts.cast(pa.large_string())
     lengths = pc.binary_length(texts).cast(pa.int64())

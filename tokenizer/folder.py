@@ -1,12 +1,17 @@
-"""A tokenizer on disk: `tokenizer.model` and, written last, `tokenizer.json`."""
+"""A tokenizer on disk: `tokenizer.json`, which states the hash of `tokenizer.model` beside it.
+
+The description is written first: a model alone may be anybody's (it is the usual name of a
+sentencepiece model), so a folder that a killed job leaves must say that it is ours. It is whole
+once the model has the hash that is stated.
+"""
 
 import hashlib
 from pathlib import Path
 
 import msgspec
 
-from shards.atomic import write_atomic
-from shards.errors import CorruptError, DatasetError
+from shards.atomic import is_partial, write_atomic
+from shards.errors import CorruptError, DatasetError, PlatformError
 from tokenizer.config import TokenizerConfig
 
 MODEL = "tokenizer.model"
@@ -36,12 +41,47 @@ class TokenizerInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     special_ids: dict[str, int]
 
 
+def check_output(folder: Path) -> None:
+    """Refuse an output that cannot be written, or that holds something else than a tokenizer.
+
+    Raises:
+        DatasetError: `folder` is a file, or has files but no `tokenizer.json` of Assay.
+        PlatformError: it cannot be created.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"{folder}: is a file; --out must be a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [path for path in folder.iterdir() if not is_partial(path)]
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    if not names:
+        return
+    try:
+        read_info(folder)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{folder}: is not empty and not a tokenizer of Assay, nothing was changed; choose"
+            f" another --out ({error})"
+        ) from None
+
+
 def write_folder(folder: Path, model: bytes, info: TokenizerInfo) -> None:
-    """Write a tokenizer; a folder without `tokenizer.json` is not one."""
-    (folder / INFO).unlink(missing_ok=True)
-    write_atomic(folder / MODEL, model)
+    """Write a tokenizer into a folder that `check_output` let pass.
+
+    Raises:
+        PlatformError: it cannot be written.
+    """
     encoded = msgspec.json.encode(info, order="sorted")
-    write_atomic(folder / INFO, msgspec.json.format(encoded, indent=1) + b"\n")
+    try:
+        write_atomic(folder / INFO, msgspec.json.format(encoded, indent=1) + b"\n")
+        write_atomic(folder / MODEL, model)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> PlatformError:
+    return PlatformError(f"{folder}: cannot be written to: {error.strerror}; choose another --out")
 
 
 def read_info(folder: Path) -> TokenizerInfo:

@@ -8,10 +8,10 @@ import sentencepiece
 
 from shards.errors import DatasetError
 from shards.hashing import stable_hash
-from shards.manifest import Manifest, read_manifest
+from shards.manifest import Manifest, check_files, read_manifest
 from tokenizer.config import TokenizerConfig, definitions
 from tokenizer.documents import read_documents
-from tokenizer.folder import Sample, TokenizerInfo, current_info, write_folder
+from tokenizer.folder import Sample, TokenizerInfo, check_output, current_info, write_folder
 from tokenizer.model import Tokenizer
 from tokenizer.train import EOS_ID, UNK_ID, in_sample, train_model
 
@@ -37,8 +37,10 @@ def train_tokenizer(
     Does nothing if `out` already holds that tokenizer.
 
     Raises:
-        DatasetError: `data` is not a documents dataset, or has no text to train on.
-        CorruptError: a shard does not match its recorded hash.
+        DatasetError: `data` is not a documents dataset, lacks a shard, or has no text to train on;
+            or `out` holds something else than a tokenizer.
+        CorruptError: a shard does not match its recorded size or hash.
+        PlatformError: `out` cannot be written to.
         RecipeError: the sample and `vocab_size` do not fit each other.
     """
     say = progress or (lambda text: None)
@@ -48,6 +50,8 @@ def train_tokenizer(
     key = tokenizer_key(manifest, config)
     if (current := current_info(out, key)) is not None:
         return current
+    check_files(data, manifest)
+    check_output(out)
 
     say("choosing the sample")
     share = min(1.0, config.sample_bytes / max(1, manifest.content.total.bytes_kept))

@@ -7,9 +7,10 @@ not UTF-8. Text without U+2581 gets exactly sentencepiece's ids, followed by EOS
 """
 
 import hashlib
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,15 @@ from shards.errors import DatasetError
 from shards.hashing import canonical_json
 from shards.text import flat
 
+if TYPE_CHECKING:
+    from tokenizer.fast import FastEncoder
+
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Offsets = npt.NDArray[np.int64]
 Texts: TypeAlias = "Sequence[str] | pa.Array"
+
+_FAST_BYTES = 1 << 18
+"""From this much text on, a batch pays for the fast encoder's tables (0.6 s at 32,768 pieces)."""
 
 _SPACE = "\u2581"
 _SPACE_BYTES = _SPACE.encode()
@@ -53,6 +60,10 @@ class Tokenizer:
         if not model or not self.vocab_size:
             raise DatasetError(f"{name}: not a sentencepiece model: it is empty")
         self._processor = processor
+        self._model = model
+        self._fast: FastEncoder | None = None
+        self._fast_was_built = False
+        self._lock = threading.Lock()
         self.name = name
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.eos_id = int(processor.eos_id())
@@ -90,9 +101,13 @@ class Tokenizer:
     def encode_batch(self, texts: Texts, *, threads: int = 1) -> tuple[Ids, Offsets]:
         """Encode n documents.
 
+        Large batches go through our own kernel (`tokenizer.fast`) where it gives sentencepiece's
+        ids; the result does not tell which of the two it was.
+
         Args:
             texts: n strings without nulls; Arrow's are not decoded on the way.
-            threads: threads inside sentencepiece; the result does not depend on them.
+            threads: threads inside sentencepiece (the kernel takes one); the result does not
+                depend on them.
 
         Returns:
             ids (`dtype`, flat; each document ends with EOS) and offsets (int64[n + 1]).
@@ -101,6 +116,11 @@ class Tokenizer:
             UnicodeEncodeError: a Python string with a lone surrogate, which has no UTF-8.
         """
         if isinstance(texts, pa.Array):
+            text, cuts = flat(texts)
+            fast = self._fast_encoder(int(cuts[-1] - cuts[0]))
+            if fast is not None:
+                with self._lock:  # it learns as it goes
+                    return fast.encode(text, cuts, self._encode_pieces)
             strings = texts.cast(pa.large_binary()).to_pylist()
         else:
             strings = [text.encode() for text in texts]
@@ -147,8 +167,18 @@ class Tokenizer:
         compare(text, text_offsets, ids, offsets, pieces, piece_offsets, self.eos_id, equal)
         return np.flatnonzero(~equal)
 
+    def _fast_encoder(self, size: int) -> "FastEncoder | None":
+        """Return the encoder for a batch of `size` bytes: None means sentencepiece."""
+        if not self._fast_was_built and size >= _FAST_BYTES:
+            from tokenizer.fast import FastEncoder  # numba: half a second to import
+
+            with self._lock:
+                self._fast = FastEncoder.build(self._model, self.eos_id, self._encode_pieces)
+                self._fast_was_built = True
+        return self._fast
+
     def _encode_pieces(self, text: bytes) -> npt.NDArray[np.int32]:
-        """Encode a text that holds U+2581."""
+        """Encode one text with sentencepiece, whether it holds U+2581 or not; EOS last."""
         ids: list[int] = []
         for i, part in enumerate(text.split(_SPACE_BYTES)):
             ids += self._space_ids if i else ()

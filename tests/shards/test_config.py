@@ -18,6 +18,7 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True):
 
 class Dedup(msgspec.Struct, forbid_unknown_fields=True):
     exact: bool = True
+    keep: Annotated[str, msgspec.Meta(pattern=r"^(longest|best:-?[a-z]+)$")] = "longest"
     near: Near | None = None
     paths: list[str] = []
     rules: dict[str, Rule] = {}
@@ -40,11 +41,13 @@ def test_an_absent_table_means_defaults():
     ("table", "message"),
     [
         ({"exakt": 1}, "unknown key dedup.exakt; did you mean 'exact'?"),
-        ({"zzz": 1}, "unknown key dedup.zzz; known keys: exact, near, paths, rules, nears"),
+        ({"zzz": 1}, "unknown key dedup.zzz; known keys: exact, keep, near, paths, rules, nears"),
         ({"near": {"treshold": 1}}, "unknown key dedup.near.treshold; did you mean 'threshold'?"),
         ({"near": {"threshold": 3}}, "dedup.near.threshold = 3: expected `float` <= 1.0"),
         ({"near": {"threshold": "x"}}, "dedup.near.threshold = 'x': expected `float`, got `str`"),
         ({"near": {"keep": "x"}}, "dedup.near.keep = 'x': expected one of 'first', 'longest'"),
+        ({"keep": "shortest"}, "dedup.keep = 'shortest': expected one of 'longest', 'best:…'"),
+        ({"keep": 3}, "dedup.keep = 3: expected `str`, got `int`"),
         ({"paths": ["a", 1]}, "dedup.paths[1] = 1: expected `str`, got `int`"),
         ({"nears": [{}, {"kep": 2}]}, "unknown key dedup.nears[1].kep; did you mean 'keep'?"),
         ({"rules": {"a": {"minimun": 1}}}, "did you mean 'minimum'?"),
@@ -81,6 +84,12 @@ def test_malformed_overrides_are_refused(recipe, override):
         (b"nmae = 1", "unknown key 'nmae'; did you mean 'name'"),
         (b"name = ", "not valid TOML"),
         (b"name = '\xff'", "not UTF-8"),
+        (b"\xef\xbb\xbfname = 'x'", "begins with a byte order mark"),
+        (b"name = 3", "name = 3: expected a string, got an integer"),
+        (b"[name]", r"name = \{\}: expected a string, got a table"),
+        (b"name = true", "expected a string, got a boolean"),
+        (b"name = " + b"[" * 5000 + b"]" * 5000, "nested more than 31 deep"),
+        (b"[" + b".".join([b"input"] * 40) + b"]", "nested more than 31 deep"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused(recipe, content, message):
@@ -94,6 +103,27 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         load_recipe(tmp_path / "none.toml")
     with pytest.raises(RecipeError, match="is a directory"):
         load_recipe(tmp_path)
+    (tmp_path / "min.toml").write_text("")
+    with pytest.raises(RecipeError, match=r"min\.toml/x: cannot be read as a recipe: Not a dir"):
+        load_recipe(tmp_path / "min.toml" / "x")
+    with pytest.raises(RecipeError, match="cannot be read as a recipe: File name too long"):
+        load_recipe(tmp_path / ("x" * 1000))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"input.x={'[' * 5000}{']' * 5000}", f"input.x={'[' * 40}{']' * 40}", "input.x" * 5000 + "=1"],
+)
+def test_deep_overrides_are_refused(recipe, override):
+    with pytest.raises(RecipeError, match=r"--set input\.x.*=…: tables or lists are nested") as no:
+        load_recipe(recipe, (override,))
+    assert len(str(no.value)) < 200
+
+
+def test_overrides_may_name_the_recipe(recipe):
+    assert load_recipe(recipe, ("name=y",))["name"] == "y"
+    with pytest.raises(RecipeError, match="name = 5: expected a string"):
+        load_recipe(recipe, ("name=5",))
 
 
 def test_did_you_mean():

@@ -106,6 +106,12 @@ def test_fills_the_array_it_is_given(view):
     np.testing.assert_array_equal(out, loader(view).next().tokens)
 
 
+def test_refuses_an_array_of_another_shape(view):
+    for shape in ((4, T), (3, T + 1)):
+        with pytest.raises(IndexError, match=r"shape \(4, 9\) does not fit"):
+            loader(view).next(np.empty(shape, np.int64))
+
+
 def test_locates_the_documents_of_a_sample(view):
     by_id = {document.doc_id: document.tokens for document in view}
     source = loader(view)

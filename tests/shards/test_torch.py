@@ -3,10 +3,11 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from shards.errors import CorruptError, RecipeError
+from shards.errors import CorruptError, RecipeError, TrainingError
 from shards.loader import Loader
-from shards.torch import TorchLoader
+from shards.torch import LoaderDataset, TorchLoader
 
 from .conftest import flip
 
@@ -77,3 +78,31 @@ def test_an_error_of_the_thread_is_raised_where_the_batch_is_taken(dataset, dept
 def test_refuses_a_negative_depth(dataset):
     with pytest.raises(RecipeError, match="got -1"):
         TorchLoader(loader(dataset), depth=-1)
+
+
+def test_a_torch_data_loader_gives_the_same_batches_and_goes_on_from_a_state(dataset):
+    plain, source = loader(dataset), LoaderDataset(loader(dataset))
+    batches = iter(DataLoader(source, batch_size=None))
+    for _ in range(9):  # over the end of an epoch
+        state = source.state_dict()
+        assert state == plain.state()
+        expected = plain.next()
+        inputs, targets = next(batches)
+        assert inputs.dtype == targets.dtype == torch.int64
+        np.testing.assert_array_equal(inputs, expected.inputs)
+        np.testing.assert_array_equal(targets, expected.targets)
+    other = LoaderDataset(loader(dataset))
+    other.load_state_dict(state)
+    again, _ = next(iter(DataLoader(other, batch_size=None)))
+    np.testing.assert_array_equal(again, expected.inputs)
+    with pytest.raises(TrainingError, match="seed was 5"):
+        other.load_state_dict({**state, "seed": 5})
+
+
+def test_worker_processes_are_refused(dataset, monkeypatch):
+    class Info:
+        num_workers = 2
+
+    monkeypatch.setattr("shards.torch.get_worker_info", Info)
+    with pytest.raises(RecipeError, match="num_workers = 2: the loader needs no worker"):
+        next(iter(LoaderDataset(loader(dataset))))

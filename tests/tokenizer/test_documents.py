@@ -64,6 +64,13 @@ def test_an_unknown_source_is_named(tokenizer, make_table):
         encode_table(make_table(["a"]), tokenizer, ["web"])
 
 
+def test_more_sources_than_fit_are_refused(tokenizer, make_table):
+    sources = [f"{number:05}" for number in range(1 << 16)]
+    assert encode_table(make_table([]), tokenizer, sources).num_rows == 0
+    with pytest.raises(DatasetError, match=r"65,537 sources .* at most 65,536 apart"):
+        encode_table(make_table([]), tokenizer, [*sources, "x"])
+
+
 def test_shards_are_checked_before_they_are_read(make_table):
     sink = io.BytesIO()
     pq.write_table(make_table(["some text"] * 5), sink)

@@ -1,8 +1,16 @@
 import pytest
 
-from shards.errors import CorruptError, DatasetError
+from shards.errors import CorruptError, DatasetError, PlatformError
 from tokenizer.config import TokenizerConfig
-from tokenizer.folder import INFO, MODEL, Sample, TokenizerInfo, read_info, write_folder
+from tokenizer.folder import (
+    INFO,
+    MODEL,
+    Sample,
+    TokenizerInfo,
+    check_output,
+    read_info,
+    write_folder,
+)
 from tokenizer.model import Tokenizer
 
 
@@ -34,6 +42,26 @@ def test_a_changed_model_is_found(folder):
     (folder / MODEL).write_bytes(raw)
     with pytest.raises(CorruptError, match=r"tokenizer\.model: sha256 is .* states"):
         Tokenizer.load(folder)
+
+
+def test_what_a_killed_job_leaves_is_not_loaded_but_can_be_finished(folder, model, monkeypatch):
+    info = read_info(folder)
+    (folder / MODEL).unlink()
+    (folder / f"{MODEL}.partial-0").write_bytes(b"half")
+    with pytest.raises(DatasetError, match="is missing, though"):
+        Tokenizer.load(folder)
+    check_output(folder)
+    write_folder(folder, model, info)
+    assert Tokenizer.load(folder).sha256 == info.sha256
+
+
+def test_a_full_disk_is_an_error_of_ours(folder, model, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tokenizer.folder.write_atomic", full)
+    with pytest.raises(PlatformError, match="cannot be written to: No space left"):
+        write_folder(folder, model, read_info(folder))
 
 
 def test_says_what_is_missing(folder, tmp_path):

@@ -2,7 +2,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from shards.errors import CorruptError, DatasetError
+from shards.errors import CorruptError, DatasetError, PlatformError
 from shards.manifest import MANIFEST, encode_manifest, new_manifest, read_manifest
 from tokenizer import job
 from tokenizer.config import TokenizerConfig
@@ -81,7 +81,31 @@ def test_a_damaged_shard_is_found(data, tmp_path, config):
     shard.write_bytes(raw)
     with pytest.raises(CorruptError, match="block 0"):
         train_tokenizer(data, tmp_path / "out", config)
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_shard_that_is_missing_or_empty_is_named(data, tmp_path, config):
+    shard = sorted((data / "kept").iterdir())[1]
+    shard.write_bytes(b"")
+    with pytest.raises(CorruptError, match=rf"{shard}: 0 bytes, expected"):
+        train_tokenizer(data, tmp_path / "out", config)
+    shard.unlink()
+    with pytest.raises(DatasetError, match=rf"{shard}: shard is missing; .*`assay curate`"):
+        train_tokenizer(data, tmp_path / "out", config)
+
+
+def test_outputs_that_are_not_ours_are_refused_and_kept(data, tmp_path, config):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in (MODEL, INFO):
+        (foreign / name).write_text("{}")
+        with pytest.raises(DatasetError, match="not a tokenizer of Assay, nothing was changed"):
+            train_tokenizer(data, foreign, config)
+    assert [path.read_text() for path in foreign.iterdir()] == ["{}", "{}"]
+    with pytest.raises(DatasetError, match="is a file; --out must be a folder"):
+        train_tokenizer(data, foreign / INFO, config)
+    with pytest.raises(PlatformError, match="cannot be written to: Not a directory"):
+        train_tokenizer(data, foreign / INFO / "deeper", config)
 
 
 def test_the_key_names_the_trainer(data, config, monkeypatch):

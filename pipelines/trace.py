@@ -1,0 +1,253 @@
+"""From a place in a training run back to the text: run → sample → documents → source records.
+
+Steps count from 1, as in the run's metrics: step s trains on the loader's batch s - 1. In a batch
+of B samples, row j of rank r among W is global sample index g = (s - 1)·B + r + j·W, and the
+sample order (`shards.order`) says which tokens of the selection that is. So the way back is
+arithmetic and one look-up a document; nothing is written while training.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipelines.lookup import Lookup
+from shards.dataset import Span, TokenDataset, TokenView
+from shards.errors import DatasetError, RecipeError
+from shards.loader import Loader
+from shards.manifest import MANIFEST, read_manifest
+from shards.order import ORDER_VERSION
+from tokenizer.folder import INFO, read_info
+from tokenizer.model import Tokenizer
+
+RUN = "run.json"
+_ANCESTORS = 4
+"""How far above a run's folder its dataset is looked for (a chain keeps both in one folder)."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What decides the batches of a run, out of its `config`."""
+
+    sequence_length: int
+    batch_size: int
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What a run's record must say so that its samples can be found again."""
+
+    dataset_id: str
+    select: str
+    selection_hash: str
+    seed: int
+    steps: int
+    config: Settings
+    definitions: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+
+
+class Part(msgspec.Struct, frozen=True):
+    """The tokens of one document in a sample, in the order of the sample.
+
+    `document` is the row of the documents dataset as `assay explain` shows it, with `path` and
+    `position` of its record; `sample_text` is what the `tokens` tokens from `first_token` spell,
+    None where the tokenizer is not at hand.
+    """
+
+    doc_id: str
+    first_token: int
+    tokens: int
+    sample_text: str | None
+    document: dict[str, Any]
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Where a row of a batch came from; `sample` is its number in the order of the selection."""
+
+    step: int
+    rank: int
+    row: int
+    g: int
+    epoch: int
+    sample: int
+    tokens: str
+    documents: str
+    parts: list[Part]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run's record.
+
+    Raises:
+        DatasetError: there is none, or it was written by another trainer.
+    """
+    path = folder / RUN
+    try:
+        run = msgspec.json.decode(path.read_bytes(), type=Run)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(
+            f"{folder}: not a finished run (no {RUN}); give the folder of one run: of a study, one"
+            " of the folders beside study.json"
+        ) from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not a run's record: {error}") from None
+    order = run.definitions.get("order", ORDER_VERSION)
+    if order != ORDER_VERSION:
+        raise DatasetError(
+            f"{path}: the run read its samples in the order {order!r}, this version of Assay knows"
+            f" {ORDER_VERSION!r} only"
+        )
+    return run
+
+
+def global_index(run: Run, step: int, rank: int, row: int, world_size: int) -> int:
+    """Return the global sample index g of a row.
+
+    Raises:
+        RecipeError: the run has no such step, rank or row.
+    """
+    B = run.config.batch_size
+    if world_size < 1 or B % world_size:
+        raise RecipeError(f"--world-size {world_size} does not divide the run's batch of {B} rows")
+    for name, value, first, last in (
+        ("--step", step, 1, run.steps),
+        ("--rank", rank, 0, world_size - 1),
+        ("--row", row, 0, B // world_size - 1),
+    ):
+        if not first <= value <= last:
+            raise RecipeError(f"{name} {value}: this run has {first} to {last}")
+    return (step - 1) * B + rank + row * world_size
+
+
+def trace(
+    folder: Path,
+    step: int,
+    rank: int = 0,
+    row: int = 0,
+    *,
+    world_size: int | None = None,
+    tokens: Path | None = None,
+    documents: Path | None = None,
+) -> Trace:
+    """Find the documents of one row of one training step.
+
+    Args:
+        folder: of a finished run.
+        step: from 1, as in the run's metrics.
+        rank, row: the row of the batch that this rank had; both from 0.
+        world_size: of the run; None: as its record says, or 1.
+        tokens: the tokens dataset; None: the one near the run that has the recorded id.
+        documents: its parent; None: where it was, or near the tokens.
+
+    Raises:
+        DatasetError: a run, dataset or document that is not there or not the recorded one.
+        CorruptError: bytes that do not match their hash.
+        RecipeError: the run has no such step, rank or row.
+    """
+    run = read_run(folder)
+    world_size = world_size or int(run.facts.get("world_size", 1))
+    g = global_index(run, step, rank, row, world_size)
+    place = tokens or _near(folder, run.dataset_id, "tokens")
+    view = _view(place, run)
+    loader = Loader(
+        view,
+        sequence_length=run.config.sequence_length,
+        batch_size=run.config.batch_size,
+        seed=run.seed,
+    )
+    manifest = view.dataset.manifest
+    (parent,) = manifest.content.parents
+    data = documents or _parent(place, parent, manifest.run.get("data"))
+    if read_manifest(data).dataset_id != parent:
+        raise DatasetError(f"{data}: is not the dataset {parent} that {place} was made from")
+    lookup = Lookup(str(data))
+    decode = _decoder(place, view)
+    parts = [
+        Part(
+            doc_id=span.doc_id.hex(),
+            first_token=span.start,
+            tokens=span.length,
+            sample_text=decode(at, span) if decode else None,
+            document=lookup.by_doc_id(span.doc_id.hex()),
+        )
+        for at, span in _spans(loader, g)
+    ]
+    return Trace(
+        step=step,
+        rank=rank,
+        row=row,
+        g=g,
+        epoch=g // loader.samples_per_epoch,
+        sample=loader.sample(g),
+        tokens=str(place),
+        documents=str(data),
+        parts=parts,
+    )
+
+
+def _view(place: Path, run: Run) -> TokenView:
+    dataset = TokenDataset.open(place)
+    if dataset.dataset_id != run.dataset_id:
+        raise DatasetError(
+            f"{place}: is dataset {dataset.dataset_id}, the run read {run.dataset_id}"
+        )
+    view = dataset.select(run.select)
+    if view.selection_hash != run.selection_hash:
+        raise DatasetError(
+            f"{place}: {run.select!r} now keeps other documents than in the run (selection"
+            f" {view.selection_hash}, recorded {run.selection_hash})"
+        )
+    return view
+
+
+def _spans(loader: Loader, g: int) -> Iterator[tuple[int, Span]]:
+    """Yield each span of a sample with its place in the selection's token stream."""
+    at = loader.sample(g) * loader.sequence_length
+    for span in loader.locate(g):
+        yield at, span
+        at += span.length
+
+
+def _decoder(place: Path, view: TokenView) -> Callable[[int, Span], str] | None:
+    """Return what spells tokens of the view, or None if the tokenizer is not to be found."""
+    wanted = view.dataset.metadata.tokenizer_sha256
+    recorded = view.dataset.manifest.run.get("tokenizer")
+    candidates = [Path(recorded)] if isinstance(recorded, str) else []
+    candidates += [path.parent for path in sorted(place.absolute().parent.glob(f"*/{INFO}"))]
+    for folder in candidates:
+        try:
+            if folder.is_dir() and read_info(folder).sha256 != wanted:
+                continue
+            tokenizer = Tokenizer.load(folder)
+        except DatasetError:
+            continue
+        if tokenizer.sha256 == wanted:
+            return lambda at, span: tokenizer.decode(view.tokens_at(at, span.length).tolist())
+    return None
+
+
+def _parent(place: Path, dataset_id: str, recorded: Any) -> Path:
+    """Find the documents dataset that a tokens dataset was made from."""
+    if isinstance(recorded, str) and _has_id(Path(recorded), dataset_id):
+        return Path(recorded)
+    return _near(place, dataset_id, "documents")
+
+
+def _near(folder: Path, dataset_id: str, kind: str) -> Path:
+    """Find the dataset with this id in a folder beside `folder` or above it."""
+    for above in list(folder.absolute().parents)[:_ANCESTORS]:
+        for path in sorted(above.glob(f"*/{MANIFEST}")):
+            if _has_id(path.parent, dataset_id):
+                return path.parent
+    raise DatasetError(
+        f"{folder}: the {kind} dataset {dataset_id} is not near it; say where it is with --{kind}"
+    )
+
+
+def _has_id(folder: Path, dataset_id: str) -> bool:
+    try:
+        return read_manifest(folder).dataset_id == dataset_id
+    except DatasetError:
+        return False

@@ -1,0 +1,150 @@
+"""`assay trace` against the loader itself, on a small chain: curate, tokenizer, tokenize."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.commands.trace import trace_command
+from pipelines.curate.job import curate
+from pipelines.recipe import curate_recipe
+from pipelines.runners import JobOptions
+from pipelines.tokenize import TokenizeConfig, tokenize
+from pipelines.trace import trace
+from shards.dataset import TokenDataset
+from shards.errors import DatasetError, RecipeError
+from shards.loader import Loader
+from tokenizer.config import TokenizerConfig
+from tokenizer.job import train_tokenizer
+from tokenizer.model import Tokenizer
+
+SELECT = "split == 'train' and dropped == ''"
+T, B, SEED, STEPS = 64, 4, 3, 200
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A folder as `assay run` leaves it, with the record of one run."""
+    from tests.pipelines.conftest import make_documents, write_jsonl
+
+    root = tmp_path_factory.mktemp("chain")
+    write_jsonl(root / "in.jsonl", make_documents(60, seed=1))
+    quiet = JobOptions(quiet=True)
+    recipe = curate_recipe({"input": {"paths": [str(root / "in.jsonl")]}})
+    curate(recipe, str(root / "curated"), quiet)
+    train_tokenizer(root / "curated", root / "tokenizer", TokenizerConfig(vocab_size=400))
+    tokenize(
+        str(root / "curated"),
+        str(root / "tokenizer"),
+        str(root / "tokens"),
+        TokenizeConfig(documents="all"),
+        quiet,
+    )
+    view = TokenDataset.open(root / "tokens").select(SELECT)
+    write_run(root / "runs" / "a-1", view)
+    return root
+
+
+def write_run(folder, view, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "dataset_id": view.dataset.dataset_id,
+        "select": view.expression,
+        "selection_hash": view.selection_hash,
+        "seed": SEED,
+        "steps": STEPS,
+        "config": {"sequence_length": T, "batch_size": B, "learning_rate": 0.1},
+        "definitions": {"loop": "1"},
+        "bpb": 2.0,
+    }
+    (folder / "run.json").write_text(json.dumps(record | changes))
+
+
+def loader(chain, **options):
+    view = TokenDataset.open(chain / "tokens").select(SELECT)
+    return Loader(view, sequence_length=T, batch_size=B, seed=SEED, **options)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_names_the_text_that_each_row_of_a_batch_holds(chain, world_size):
+    tokenizer = Tokenizer.load(chain / "tokenizer")
+    sources = [loader(chain, rank=rank, world_size=world_size) for rank in range(world_size)]
+    inputs = [json.loads(line) for line in (chain / "in.jsonl").read_text().splitlines()]
+    for step in range(1, 4):
+        for rank, source in enumerate(sources):
+            batch = source.next()
+            for row in range(B // world_size):
+                found = trace(chain / "runs/a-1", step, rank, row, world_size=world_size)
+                assert found.g == batch.indices[row]
+                real = batch.tokens[row, : batch.lengths[row]].tolist()
+                pieces = b"".join(tokenizer.piece_bytes[i] for i in real).decode()
+                assert "".join(part.sample_text for part in found.parts) == pieces
+                assert sum(part.tokens for part in found.parts) == len(real)
+                for part in found.parts:
+                    assert part.sample_text in part.document["text"]
+                    (record,) = [r for r in inputs if r["id"] == part.document["id"]]
+                    assert record["text"] == part.document["text"]
+                    assert part.document["path"].endswith("in.jsonl")
+
+
+def test_prints_one_json_object_or_text(chain):
+    arguments = [str(chain / "runs/a-1"), "--step", "5", "--row", "2"]
+    found = json.loads(CliRunner().invoke(trace_command, [*arguments, "--json"]).stdout)
+    assert (found["step"], found["rank"], found["row"], found["g"]) == (5, 0, 2, 4 * B + 2)
+    shown = CliRunner().invoke(trace_command, arguments, catch_exceptions=False).stdout
+    for part in found["parts"]:
+        assert part["doc_id"] in shown
+        assert f"in.jsonl at byte {part['document']['position']:,}" in shown
+        assert part["sample_text"].splitlines()[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"step": 0}, f"--step 0: this run has 1 to {STEPS}"),
+        ({"step": STEPS + 1}, f"this run has 1 to {STEPS}"),
+        ({"step": 1, "rank": 1}, "--rank 1: this run has 0 to 0"),
+        ({"step": 1, "row": B}, "--row 4: this run has 0 to 3"),
+        ({"step": 1, "row": 2, "world_size": 2}, "--row 2: this run has 0 to 1"),
+        ({"step": 1, "world_size": 3}, "--world-size 3 does not divide the run's batch of 4 rows"),
+    ],
+)
+def test_refuses_places_that_the_run_does_not_have(chain, place, message):
+    with pytest.raises(RecipeError, match=message):
+        trace(chain / "runs/a-1", **place)
+
+
+def test_without_the_tokenizer_the_document_is_there(chain, tmp_path):
+    shutil.copytree(chain, tmp_path / "moved", ignore=shutil.ignore_patterns("tokenizer"))
+    manifest = tmp_path / "moved/tokens/manifest.json"
+    assert str(chain / "tokenizer") in manifest.read_text()
+    (chain / "tokenizer").rename(chain / "away")
+    try:
+        (part, *_) = trace(tmp_path / "moved/runs/a-1", 1).parts
+    finally:
+        (chain / "away").rename(chain / "tokenizer")
+    assert part.sample_text is None
+    assert part.document["text"]
+
+
+def test_says_what_is_missing_or_differs(chain, tmp_path):
+    view = TokenDataset.open(chain / "tokens").select(SELECT)
+    run = tmp_path / "run"
+    with pytest.raises(DatasetError, match=r"not a finished run \(no run\.json\)"):
+        trace(run, 1)
+    write_run(run, view)
+    with pytest.raises(DatasetError, match=r"is not near it; say where it is with --tokens"):
+        trace(run, 1)
+    assert trace(run, 1, tokens=chain / "tokens").parts
+    with pytest.raises(DatasetError, match="is not the dataset"):
+        trace(run, 1, tokens=chain / "tokens", documents=chain / "tokens")
+    for changes, message in (
+        ({"dataset_id": "x"}, "the run read x"),
+        ({"selection_hash": "x"}, "now keeps other documents than in the run"),
+        ({"definitions": {"order": "rot13"}}, "in the order 'rot13'"),
+        ({"seed": "x"}, r"run\.json: not a run's record: Expected `int`"),
+    ):
+        write_run(run, view, **changes)
+        with pytest.raises(DatasetError, match=message):
+            trace(run, 1, tokens=chain / "tokens")
