@@ -49,6 +49,16 @@ def test_a_mistake_in_the_last_table_is_found_before_anything_runs(tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dataset_that_the_run_would_make_again_is_not_looked_at(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[study]\nseeds = [1, 2]\n")
+    tokens = tmp_path / "out" / "tokens"
+    tokens.mkdir(parents=True)
+    (tokens / "manifest.json").write_text("damaged")
+    stages = chain(str(recipe), {"study": {}}, str(tmp_path / "out"), ())
+    assert check_chain([stage for stage in stages if stage.label == "study"]) == 0
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
