@@ -93,7 +93,7 @@ def deduplicate(batch: Flat, config: NearConfig) -> np.ndarray[Any, Any]:
     edges = near_duplicates(data, offsets, config, content, rank)
     connected_components(n, edges.left, edges.right)
     eligible = np.ones(n, dtype=np.bool_)
-    return keep_greedy(n, edges.left, edges.right, edges.jaccard, eligible, rank)[0]
+    return keep_greedy(n, edges.left, edges.right, edges.similarity, eligible, rank)[0]
 
 
 def word_ngrams(text: str, n: int = 5) -> set[str]:

@@ -86,8 +86,8 @@ def row(corpus: Corpus, unit: Unit, ngram: int, base: Edges) -> dict[str, Any]:
         "ari_without_rustbook": round(without(corpus, ours, "rustbook"), 4),
         "edges": int(edges.left.size),
         "edges_the_truth_lacks": int(apart.sum()),
-        "lacking_by_jaccard": by_jaccard(edges.jaccard[apart]),
-        "edges_by_jaccard": by_jaccard(edges.jaccard),
+        "lacking_by_jaccard": by_jaccard(edges.similarity[apart]),
+        "edges_by_jaccard": by_jaccard(edges.similarity),
         "lacking_by_cause": causes(corpus, edges.left[apart], edges.right[apart]),
         "lacking_by_group": dict(joined.most_common(6)),
         "clusters_of_several_of_the_truth": sum(
@@ -157,7 +157,7 @@ def adjusted_rand(a: Int64, b: Int64) -> float:
 def fit(corpus: Corpus) -> list[dict[str, Any]]:
     """Ask each definition which pairs it would join, where one pair of different sets decides."""
     edges, n = find(corpus, "space", 5, 0.5), corpus.truth.size
-    equal = edges.jaccard >= 1
+    equal = edges.similarity >= 1
     sets = connected_components(n, edges.left[equal], edges.right[equal])
     wide = connected_components(n, edges.left, edges.right)
     sizes = Counter(wide[np.unique(sets)].tolist())

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.corpus import CORPUS, Flat, cpu_seconds, documents, flat, records
-from dedup.bands import choose_bands
+from dedup.bands import banding
 from dedup.config import NearConfig, Unit
-from dedup.near import jaccard_of, near_duplicates
+from dedup.near import near_duplicates
 from dedup.shingles import shingle_sets
 from dedup.verify import verify_pairs
 
@@ -92,19 +92,17 @@ def edited_words(text: str, rate: float, vocabulary: list[str], rng: random.Rand
 
 def measure(mode: Mode, batch: Flat, kind: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Return recall of (original, copy) by kind of copy, foreign pairs and speed."""
-    contained = mode.size_ratio > 0
-    at = jaccard_of(mode.threshold, mode.size_ratio) if contained else mode.threshold
-    bands, rows = choose_bands(at, mode.num_perm)
     config = NearConfig(
         threshold=mode.threshold,
+        measure="containment" if mode.size_ratio else "jaccard",
+        size_ratio=mode.size_ratio or 1,
         ngram=mode.ngram,
         unit=mode.unit,
         num_perm=mode.num_perm,
-        bands=bands,
-        rows=rows,
     )
-    seconds = cpu_seconds(lambda: near_duplicates(*batch, config, containment=contained), 1)
-    edges = near_duplicates(*batch, config, containment=contained)
+    bands, rows = banding(config)
+    seconds = cpu_seconds(lambda: near_duplicates(*batch, config), 1)
+    edges = near_duplicates(*batch, config)
     left, right = kind[edges.left], kind[edges.right]
     same = left[:, 0] == right[:, 0]
     of_original = same & (np.minimum(left[:, 1], right[:, 1]) == 0)

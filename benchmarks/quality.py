@@ -21,7 +21,19 @@ from benchmarks.corpus import CORPUS, cpu_seconds, documents, pool, records
 from dedup.bands import banding
 from pipelines.curate.plan import make_plan
 from pipelines.curate.scan import ScanContext, scan_range
-from pipelines.quality import SignalsConfig, compression, compute_signals, gopher, lines, repetition
+from pipelines.quality import (
+    ReferenceConfig,
+    SignalsConfig,
+    compression,
+    compute_signals,
+    gopher,
+    lengths,
+    lines,
+    ngram,
+    reference,
+    repetition,
+    windows,
+)
 from pipelines.recipe import curate_recipe
 from shards.hashing import file_xxh128
 from shards.text import flat
@@ -41,7 +53,7 @@ def main() -> None:
     result = {
         **speed(texts, repeats),
         "scan_mb_per_cpu_s": scan(found, repeats),
-        "ngram_mb_per_cpu_s": None,
+        **against_reference(texts, repeats),
         **mismatches(texts[: 600 if options.quick else 6000]),
     }
     print(json.dumps(result))
@@ -87,6 +99,35 @@ def speed(texts: list[str], repeats: int) -> dict[str, float]:
     return {"documents": len(texts), "mb": round(megabytes, 1), **speeds}
 
 
+def against_reference(texts: list[str], repeats: int) -> dict[str, float]:
+    """Measure what a reference adds, with the other half of the texts as reference and base."""
+    learned = flat(pa.array(texts[1::2], pa.large_string()))
+    model = ngram.train(*learned)
+    curve = lengths.fit([lengths.pieces(lambda *batch: ngram.bpb(model, *batch), *learned)])
+    trained = reference.Reference(
+        model,
+        model,
+        windows.find_common(*learned),
+        compression.zstd_dictionary(*learned, level=3),
+        3,
+        dict.fromkeys(("zstd_bpb", "ref_bpb", "ref_delta"), curve),
+    )
+    data, offsets = flat(pa.array(texts[::2], pa.large_string()))
+    config = SignalsConfig(reference=ReferenceConfig(model="in memory"))
+    work = {
+        "ngram": lambda: ngram.bpb(trained.target, data, offsets),
+        "common_windows": lambda: windows.common_share(trained.common, data, offsets),
+        "zstd_dictionary": lambda: compression.zstd_dictionary_bpb(
+            data, offsets, trained.dictionary, trained.level
+        ),
+        "all_signals_with_reference": lambda: compute_signals(data, offsets, config, trained),
+    }
+    return {
+        f"{name}_mb_per_cpu_s": round(data.size / 1e6 / cpu_seconds(job, repeats), 1)
+        for name, job in work.items()
+    }
+
+
 def scan(found: list[dict[str, Any]], repeats: int) -> float:
     """Measure reading, signals, hashes and signatures as the scan does them, from JSONL in zstd."""
     with tempfile.TemporaryDirectory() as folder:
@@ -118,8 +159,8 @@ def mismatches(texts: list[str]) -> dict[str, int]:
         (lines.count(*batch), test_lines.reference),
     )
     wrong = np.zeros(len(short), np.bool_)
-    for found, reference in pairs:
-        wrong |= (found != np.array([reference(text) for text in short])).any(axis=1)
+    for found, plain in pairs:
+        wrong |= (found != np.array([plain(text) for text in short])).any(axis=1)
     return {"compared": len(short), "mismatches": int(wrong.sum())}
 
 

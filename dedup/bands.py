@@ -39,6 +39,26 @@ def choose_bands(threshold: float, num_perm: int) -> tuple[int, int]:
     return num_perm, 1
 
 
+@cache
+def area_bands(threshold: float, num_perm: int) -> tuple[int, int]:
+    """Return the (bands, rows) that datasketch's `MinHashLSH(threshold, num_perm)` takes.
+
+    The least sum of the two areas between the S-curve and a step at the threshold: false
+    candidates on its left, misses on its right. The curve is a polynomial of degree `num_perm`
+    at most, so Gauss-Legendre quadrature with half as many nodes has no error but rounding.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(min(num_perm // 2 + 1, 256))
+    below, above = (nodes + 1) / 2 * threshold, 1 - (nodes + 1) / 2 * (1 - threshold)
+    best, chosen = np.inf, (1, 1)
+    for bands in range(1, num_perm + 1):
+        for rows in range(1, num_perm // bands + 1):
+            false = weights @ (1 - (1 - below**rows) ** bands) * threshold
+            missed = weights @ (1 - above**rows) ** bands * (1 - threshold)
+            if (error := float(false + missed)) < best:
+                best, chosen = error, (bands, rows)
+    return chosen
+
+
 def candidate_probability(similarity: float, bands: int, rows: int) -> float:
     """Return the chance that a pair of this Jaccard similarity shares a band."""
     return 1 - (1 - similarity**rows) ** bands
@@ -48,7 +68,20 @@ def banding(config: NearConfig) -> tuple[int, int]:
     """Return the (bands, rows) of a configuration: as given, or chosen for its threshold."""
     if config.bands:
         return config.bands, config.rows
-    return choose_bands(config.threshold, config.num_perm)
+    jaccard = config.threshold
+    if config.measure == "containment":
+        jaccard = jaccard_of(config.threshold, config.size_ratio)
+    choose = choose_bands if config.optimise == "recall" else area_bands
+    return choose(jaccard, config.num_perm)
+
+
+def jaccard_of(containment: float, size_ratio: float) -> float:
+    """Return the Jaccard similarity of sets of sizes r : 1 whose smaller one is held to a share c.
+
+    c·r / (1 + r − c·r), from |A ∩ B| = c·|A| and |A| = r·|B|.
+    """
+    shared = containment * size_ratio
+    return shared / (1 + size_ratio - shared)
 
 
 def band_hashes(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> UInt64:

@@ -181,7 +181,7 @@ def find_contamination(data: UInt8, offsets: Int64, index: EvaluationIndex) -> C
 
     owner = np.repeat(np.arange(docs.size), np.diff(bounds))
     order = np.lexsort((end, start, owner))
-    owner_of_span, start, end = _merged(owner[order], start[order], end[order])
+    owner_of_span, start, end = merged_spans(owner[order], start[order], end[order])
     order = np.lexsort((ngrams, owner))
     owner, ngrams = owner[order], ngrams[order]
     fresh = np.ones(owner.size, dtype=np.bool_)
@@ -213,7 +213,7 @@ def _bitmap(hashes: UInt64) -> UInt64:
     return bitmap
 
 
-def _merged(owner: Int64, start: Int64, end: Int64) -> tuple[Int64, Int64, Int64]:
+def merged_spans(owner: Int64, start: Int64, end: Int64) -> tuple[Int64, Int64, Int64]:
     """Join spans of one owner that overlap or touch; they come sorted by (owner, start)."""
     if owner.size == 0:
         return owner, start, end

@@ -23,7 +23,7 @@ from dedup.config import NearConfig
 from dedup.keep import Bool, keep_greedy
 from dedup.minhash import signatures
 from dedup.shingles import shingle_sets
-from dedup.verify import Float32, verify_pairs
+from dedup.verify import Float32, similarities
 from dedup.words import Int64, UInt8, UInt64
 from shards.errors import DatasetError
 
@@ -49,8 +49,8 @@ class SignatureIndex(NamedTuple):
     """int64[p], the documents (by place) of the verified pairs, left < right, sorted by right."""
     right: Int64
     """int64[p]"""
-    jaccard: Float32
-    """float32[p], each at or above the threshold."""
+    similarity: Float32
+    """float32[p], by `config.measure`, each at or above the threshold."""
 
 
 class Decisions(NamedTuple):
@@ -58,8 +58,8 @@ class Decisions(NamedTuple):
 
     matched: Int64
     """int64[n], the kept duplicate of a dropped document; -1: kept or not eligible."""
-    jaccard: Float32
-    """float32[n], its similarity; 0 without one."""
+    similarity: Float32
+    """float32[n], how similar it is; 0 without one."""
     cluster: Int64
     """int64[n], the first document of the connected component."""
 
@@ -117,12 +117,12 @@ def extend(
         bounds=np.concatenate([index.bounds, index.bounds[-1] + bounds[1:]]),
     )
     left, right = _new_pairs(grown, n_old)
-    jaccard = verify_pairs(grown.sets, grown.bounds, left, right)
-    real = jaccard >= np.float32(config.threshold)
+    similarity, _ = similarities(grown.sets, grown.bounds, left, right, config.measure)
+    real = similarity >= np.float32(config.threshold)
     return grown._replace(
         left=np.concatenate([index.left, left[real]]),
         right=np.concatenate([index.right, right[real]]),
-        jaccard=np.concatenate([index.jaccard, jaccard[real]]),
+        similarity=np.concatenate([index.similarity, similarity[real]]),
     )
 
 
@@ -130,10 +130,10 @@ def decide(index: SignatureIndex) -> Decisions:
     """Return what one run with `keep = "earliest"` over all documents of the index decides."""
     n = index.key.size
     edges = (index.left, index.right)
-    matched, jaccard = keep_greedy(
-        n, *edges, index.jaccard, index.eligible, np.arange(n, dtype=np.int64)
+    matched, similarity = keep_greedy(
+        n, *edges, index.similarity, index.eligible, np.arange(n, dtype=np.int64)
     )
-    return Decisions(matched, jaccard, connected_components(n, *edges))
+    return Decisions(matched, similarity, connected_components(n, *edges))
 
 
 def _new_pairs(index: SignatureIndex, n_old: int) -> tuple[Int64, Int64]:

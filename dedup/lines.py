@@ -26,7 +26,7 @@ import xxhash
 
 from dedup.exact import normalise_space
 from dedup.vector import BLOCK, range_mask, trailing_zeros
-from dedup.words import BYTES, OFFSETS, Int64, UInt8, UInt64
+from dedup.words import BYTES, OFFSETS, U64, Int64, UInt8, UInt64
 from shards.jit import kernel
 
 PassageUnit = Literal["line", "paragraph"]
@@ -149,8 +149,9 @@ def find_repeats(passages: Passages, keys: UInt64, table: PassageTable) -> Repea
         passages, keys: as in `tabulate`.
         table: of the whole corpus, `repeated` or not: what occurs once is first.
     """
-    rows = np.flatnonzero(np.isin(passages.hash, table.hash))
-    place = np.searchsorted(table.hash, passages.hash[rows])
+    places = look_up(table.hash, passages.hash)
+    rows = np.flatnonzero(places >= 0)
+    place = places[rows]
     doc, start = passages.doc[rows], passages.start[rows]
     later = (table.key[place] != keys[doc]) | (table.start[place] != start)
     rows, place = rows[later], place[later]
@@ -178,6 +179,16 @@ def remove_spans(
     bounds = np.zeros(offsets.size, dtype=np.int64)
     _remove(data, offsets, doc, start, end, out, bounds)
     return out[: bounds[-1]], bounds
+
+
+def look_up(known: UInt64, wanted: UInt64) -> Int64:
+    """Return where in `known` (hashes, increasing) each of `wanted` is: int64[n], -1 if absent."""
+    bits = max(known.size, 2).bit_length()
+    upper = (known >> np.uint64(64 - bits)).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(upper, minlength=1 << bits))])
+    out = np.empty(wanted.size, dtype=np.int64)
+    _look_up(known, starts.astype(np.int64), wanted, np.uint64(64 - bits), out)
+    return out
 
 
 def _passages(data: UInt8, offsets: Int64, unit: PassageUnit, min_bytes: int) -> Passages:
@@ -249,6 +260,17 @@ def _cut_lines(data: UInt8, offsets: Int64, cuts: Int64, doc: Int64) -> int:
             count += 1
     cuts[count] = offsets[offsets.size - 1]
     return count
+
+
+@kernel(f"void({U64}, {OFFSETS}, {U64}, uint64, int64[::1])")
+def _look_up(known: UInt64, starts: Int64, wanted: UInt64, shift: np.uint64, out: Int64) -> None:
+    """Search the few known hashes that share their upper bits with a wanted one."""
+    for i in range(wanted.size):
+        bucket = np.int64(wanted[i] >> shift)
+        out[i] = -1
+        for place in range(starts[bucket], starts[bucket + 1]):
+            if known[place] == wanted[i]:
+                out[i] = place
 
 
 @kernel(f"void({BYTES}, {OFFSETS}, {OFFSETS}, {OFFSETS}, {OFFSETS}, uint8[::1], int64[::1])")

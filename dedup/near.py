@@ -9,17 +9,8 @@ from dedup.candidates import candidate_pairs
 from dedup.config import NearConfig
 from dedup.minhash import signatures
 from dedup.shingles import shingle_sets
-from dedup.verify import BELOW_ONE, Float32, verify_pairs
+from dedup.verify import Float32, similarities
 from dedup.words import Int64, UInt8, UInt64
-
-
-def jaccard_of(containment: float, size_ratio: float) -> float:
-    """Return the Jaccard similarity of sets of sizes r : 1 whose smaller one is held to a share c.
-
-    c·r / (1 + r − c·r), from |A ∩ B| = c·|A| and |A| = r·|B|.
-    """
-    shared = containment * size_ratio
-    return shared / (1 + size_ratio - shared)
 
 
 class Edges(NamedTuple):
@@ -29,8 +20,8 @@ class Edges(NamedTuple):
     """int64[p]"""
     right: Int64
     """int64[p]"""
-    jaccard: Float32
-    """float32[p], each at or above the threshold (or the containment, where that was asked for)"""
+    similarity: Float32
+    """float32[p], by `config.measure`, each at or above the threshold; 1 only for equal sets"""
     n_candidates: int
     """Pairs that were verified."""
 
@@ -41,14 +32,8 @@ def near_duplicates(
     config: NearConfig,
     content: UInt64 | None = None,
     rank: Int64 | None = None,
-    *,
-    containment: bool = False,
 ) -> Edges:
-    """Find the pairs of documents whose Jaccard similarity is at least `config.threshold`.
-
-    Bands follow the Jaccard similarity. With `containment`, set `config.bands` and `rows` to
-    `choose_bands(jaccard_of(threshold, size_ratio), num_perm)` for the least size ratio of
-    interest; without them, only pairs of about equal size are sure to become candidates.
+    """Find the pairs of documents whose similarity is at least `config.threshold`.
 
     Args:
         data, offsets: the documents (uint8[::1], int64[n + 1]).
@@ -56,9 +41,6 @@ def near_duplicates(
         content: uint64[n], 64 bits of each content hash, so that equal texts make a star in place
             of all their pairs (see `dedup.candidates`).
         rank: int64[n], the rank that `keep_greedy` will get: whom large groups are paired with.
-        containment: compare the share of the smaller set that the larger one holds with the
-            threshold: for copies inside other text. A value of 1 still says equal sets, as
-            `keep_greedy` takes it; a smaller set held whole has the next lower number.
 
     Returns:
         The edges; hand them to `keep_greedy` and `connected_components`. They do not depend on
@@ -76,9 +58,6 @@ def near_duplicates(
     wanted, places = np.unique(np.concatenate([left, right]), return_inverse=True)
     sets, bounds = shingle_sets(data, offsets, config.ngram, config.unit, wanted)
     a, b = places[: left.size], places[left.size :]
-    jaccard = verify_pairs(sets, bounds, a, b)
-    if containment:
-        held = verify_pairs(sets, bounds, a, b, containment=True)
-        jaccard = np.where(jaccard < 1, np.minimum(held, BELOW_ONE), held)
-    real = jaccard >= np.float32(config.threshold)
-    return Edges(left[real], right[real], jaccard[real], left.size)
+    similarity, _ = similarities(sets, bounds, a, b, config.measure)
+    real = similarity >= np.float32(config.threshold)
+    return Edges(left[real], right[real], similarity[real], left.size)

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from dedup.config import Measure
 from dedup.words import OFFSETS, U64, Int64, UInt64
 from shards.jit import inline, kernel
 
@@ -34,6 +35,21 @@ def verify_pairs(
     out = np.empty(left.size, dtype=np.float32)
     _verify(shingle_sets, offsets, left, right, containment, out)
     return out
+
+
+def similarities(
+    shingle_sets: UInt64, offsets: Int64, left: Int64, right: Int64, measure: Measure
+) -> tuple[Float32, Float32]:
+    """Return each pair's similarity by a measure, and its Jaccard similarity: two float32[p].
+
+    Of the similarities, 1 says equal sets as `keep_greedy` takes it, under containment too: there
+    a smaller set that is held whole has the next lower number.
+    """
+    jaccard = verify_pairs(shingle_sets, offsets, left, right)
+    if measure == "jaccard":
+        return jaccard, jaccard
+    held = verify_pairs(shingle_sets, offsets, left, right, containment=True)
+    return np.where(jaccard < 1, np.minimum(held, BELOW_ONE), held), jaccard
 
 
 @inline

@@ -25,19 +25,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.curate:curate_command",
         "Read, measure, filter and deduplicate.",
     ),
+    "reference": (
+        "pipelines.commands.reference:reference_command",
+        "Train what documents are measured against.",
+    ),
     "tokenizer": ("tokenizer.cli:tokenizer_command", "Train or inspect a lossless tokenizer."),
     "tokenize": (
         "pipelines.commands.tokenize:tokenize_command",
         "Turn documents into token shards.",
     ),
     "train": ("trainer.cli:train_command", "Train one model on a selection of a tokens dataset."),
-    "study": ("trainer.cli:study_command", "Train the arms of a study and compare them."),
+    "study": (
+        "pipelines.commands.study:study_command",
+        "Train the arms of a study and compare them.",
+    ),
+    "plan": ("trainer.plan_cli:plan_command", "Plan a training run on a cluster of GPUs."),
     "report": ("pipelines.commands.report:report_command", "Write the HTML report of a chain."),
     "inspect": ("shards.cli:inspect_command", "Show what a dataset holds."),
     "verify": ("shards.cli:verify_command", "Check a dataset's files against their hashes."),
     "explain": (
         "pipelines.commands.explain:explain_command",
         "Say why a document was kept or dropped.",
+    ),
+    "reproduce": (
+        "pipelines.commands.reproduce:reproduce_command",
+        "Make a dataset again and compare the ids.",
     ),
     "gc": ("pipelines.commands.gc:gc_command", "Remove what killed jobs left."),
     "trace": (

@@ -26,7 +26,7 @@ WORK = "_work"
 _PACKAGES = ("apache-beam", "numba", "numpy", "pyarrow", "sentencepiece", "zstandard")
 
 
-ROLES = {"documents": ("kept", "dropped"), "tokens": ("tokens",)}
+ROLES = {"documents": ("kept", "dropped", "spans", "index"), "tokens": ("tokens",)}
 """Folders of shards in a dataset, by its kind."""
 
 _LOCK = "lock"
@@ -147,7 +147,7 @@ def commit(out: str, manifest: Manifest) -> None:
     """Remove shard files of an earlier dataset in this folder, then write the manifest."""
     wanted = {entry.path for entries in manifest.content.shards.values() for entry in entries}
     if files.is_local(out):
-        for role in manifest.content.shards:
+        for role in ROLES[manifest.content.kind]:
             for path in (Path(out) / role).glob("*"):
                 if f"{role}/{path.name}" not in wanted and _SHARD.fullmatch(path.name):
                     path.unlink()

@@ -1,7 +1,11 @@
 """Rules: thresholds over signals that decide between kept and the ledger.
 
 A rule never says only "dropped": it has a name, and what it measured and the threshold it measured
-against go into the ledger. `--set filters.bounds.zstd_bpb.min=1.5` adds a rule to a preset's.
+against go into the ledger. `--set filters.bounds.zstd_bpb.min=1.5` adds a rule to a preset's. What
+thresholds on single signals cannot say, an expression over several can (`shards/select.py`):
+
+    [filters.keep]
+    prose = "ref_z < 4 or (zstd_z < 2 and gopher_stop_words >= 2)"
 """
 
 from collections.abc import Mapping
@@ -10,10 +14,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipelines.quality import SIGNALS
 from shards.config import did_you_mean
 from shards.errors import RecipeError
+from shards.select import columns as columns_of
+from shards.select import select
 
 
 class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,23 +34,32 @@ class FiltersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `[filters]` table of a recipe.
 
     Where two presets limit the same signal, the stricter limit holds. `bounds` maps signals to
-    bounds, and replaces a preset's bound on the same signal and side.
+    bounds, and replaces a preset's bound on the same signal and side. `keep` maps names of rules,
+    which are the reasons of drops, to expressions over signals that kept documents fulfil.
     """
 
     presets: list[Literal["gopher", "gopher-repetition", "c4", "fineweb"]] = []
     bounds: dict[str, Bound] = {}
+    keep: dict[str, str] = {}
 
 
 class Rule(msgspec.Struct, frozen=True):
     """One threshold: `name` is `<column>_<op>`, the reason of a drop.
 
-    `min` drops what is below the threshold, `max` what is above it; equal is kept.
+    `min` drops what is below the threshold, `max` what is above it; equal is kept. A rule with the
+    op `keep` has an expression in place of column and threshold, and the name that the recipe gave.
     """
 
     name: str
     column: str
-    op: Literal["min", "max"]
-    threshold: float
+    op: Literal["min", "max", "keep"]
+    threshold: float | None
+    expression: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the rule reads, by name."""
+        return sorted(columns_of(self.expression)) if self.expression else [self.column]
 
 
 PRESETS: dict[str, dict[str, Bound]] = {
@@ -94,15 +110,21 @@ and lines of 5 words (arXiv:1910.10683, and the code in TensorFlow Datasets that
 what equals a threshold, which is kept here; datatrove's default for duplicated lines is 0.01."""
 
 
-def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
-    """Return the rules of a recipe in the order of `SIGNALS`, `min` before `max`.
+def make_rules(
+    config: FiltersConfig, known: Mapping[str, tuple[pa.DataType, str]] = SIGNALS
+) -> tuple[Rule, ...]:
+    """Return the rules of a recipe in the order of the signals, `min` before `max`, `keep` last.
+
+    Args:
+        config: the `[filters]` table.
+        known: the recipe's signals, from `known_signals`.
 
     So the order, which decides the reason of a document that several rules would drop, does not
     depend on how the recipe is written.
 
     Raises:
-        RecipeError: an unknown signal, a bound without finite limits, or a minimum above its
-            maximum.
+        RecipeError: an unknown signal, a bound without finite limits, a minimum above its maximum,
+            or an expression that cannot be evaluated.
     """
     limits: dict[tuple[str, str], float] = {}
     for preset in config.presets:
@@ -111,8 +133,8 @@ def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
                 stricter = max if key[1] == "min" else min
                 limits[key] = stricter(limit, limits.get(key, limit))
     for column, bound in config.bounds.items():
-        if column not in SIGNALS:
-            hint = did_you_mean(column, tuple(SIGNALS), "signals")
+        if column not in known:
+            hint = did_you_mean(column, tuple(known), "signals")
             raise RecipeError(f"filters.bounds.{column}: no such signal{hint}")
         own = _limits(column, bound)
         if not own:
@@ -120,7 +142,7 @@ def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
         if not np.isfinite(list(own.values())).all():
             raise RecipeError(f"filters.bounds.{column}: min and max must be finite")
         limits.update(own)
-    for column in SIGNALS:
+    for column in known:
         low = limits.get((column, "min"), -np.inf)
         high = limits.get((column, "max"), np.inf)
         if low > high:
@@ -128,12 +150,31 @@ def make_rules(config: FiltersConfig) -> tuple[Rule, ...]:
                 f"filters.bounds.{column}: min = {low:g} is above max = {high:g}, so that nothing"
                 " would be kept"
             )
-    return tuple(
+    thresholds = (
         Rule(f"{column}_{op}", column, op, limits[column, op])
-        for column in SIGNALS
+        for column in known
         for op in ("min", "max")
         if (column, op) in limits
     )
+    return (*thresholds, *_expressions(config, known))
+
+
+def _expressions(
+    config: FiltersConfig, known: Mapping[str, tuple[pa.DataType, str]]
+) -> tuple[Rule, ...]:
+    """Return the rules of `filters.keep` by name, each tried on no documents."""
+    nothing = pa.table({name: pa.array([], type_) for name, (type_, _) in known.items()})
+    for name, expression in config.keep.items():
+        if not name.isidentifier() or name.endswith(("_min", "_max")):
+            raise RecipeError(
+                f"filters.keep.{name}: a rule's name is letters, digits and _, and does not end in"
+                " _min or _max, as those of bounds do"
+            )
+        try:
+            select(nothing, expression)
+        except RecipeError as error:
+            raise RecipeError(f"filters.keep.{name}: {error}") from None
+    return tuple(Rule(name, "", "keep", None, config.keep[name]) for name in sorted(config.keep))
 
 
 def apply_rules(
@@ -147,7 +188,7 @@ def apply_rules(
 
     Returns:
         int16 (n), the index into `rules`, -1 for documents that pass all; and float64 (n), the
-        value that failed, NaN for documents that pass.
+        value that failed, NaN for documents that pass, or that failed an expression.
 
     A value is compared in its column's own type: the float32 share 0.1 is not above the threshold
     0.1. NaN, which is what a null is here, fails every rule: what was not measured is not known to
@@ -160,9 +201,14 @@ def apply_rules(
     failed = np.full(count, -1, np.int16)
     measured = np.full(count, np.nan)
     for index, rule in enumerate(rules):
-        if rule.column not in columns:
-            hint = did_you_mean(rule.column, tuple(columns), "columns")
-            raise RecipeError(f"rule {rule.name}: no column {rule.column!r}{hint}")
+        for column in rule.columns:
+            if column not in columns:
+                hint = did_you_mean(column, tuple(columns), "columns")
+                raise RecipeError(f"rule {rule.name}: no column {column!r}{hint}")
+        if rule.threshold is None:
+            table = pa.table({column: columns[column] for column in rule.columns})
+            failed[~select(table, rule.expression) & (failed < 0)] = index
+            continue
         values = columns[rule.column]
         is_float = np.issubdtype(values.dtype, np.floating)
         threshold = values.dtype.type(rule.threshold) if is_float else rule.threshold

@@ -9,8 +9,8 @@ import pipelines.quality
 from dedup.config import DedupConfig
 from pipelines.curate.keep import policy_signal
 from pipelines.filters import FiltersConfig, make_rules
-from pipelines.quality import SignalsConfig
-from pipelines.readers import FORMATS, Fields
+from pipelines.quality import SignalsConfig, check_signals, known_signals
+from pipelines.readers import FORMATS, Fields, web_definition
 from pipelines.readers.jsonl import line_parser
 from shards.config import Table, decode, did_you_mean
 from shards.errors import RecipeError
@@ -88,8 +88,9 @@ def curate_recipe(table: Table) -> CurateRecipe:
         split=decode(table, "split", SplitConfig),
         output=decode(table, "output", OutputConfig),
     )
-    policy_signal(recipe.dedup.near.keep)
-    make_rules(recipe.filters)
+    check_signals(recipe.signals)
+    policy_signal(recipe.dedup.near.keep, recipe.signals)
+    make_rules(recipe.filters, known_signals(recipe.signals))
     line_parser(recipe.input.fields)
     formats = ("auto", *FORMATS)
     if recipe.input.format not in formats:
@@ -107,12 +108,25 @@ def hashed_recipe(recipe: CurateRecipe) -> dict[str, Any]:
     """Return the recipe as plain data without what must not matter: where the files lie."""
     plain: dict[str, Any] = msgspec.to_builtins(recipe)
     del plain["input"]["paths"]
+    if recipe.signals.reference is not None:  # what it holds matters, not where
+        plain["signals"]["reference"] = {"hash": recipe.signals.reference.hash}
+    plain["dedup"]["against"] = len(recipe.dedup.against)
+    plain["dedup"]["contamination"]["sets"] = sorted(recipe.dedup.contamination.sets)
     return plain
 
 
-def definitions() -> dict[str, str]:
-    """Return name → version of every definition that can change a decision of the curate job."""
-    return {**dedup.config.definitions(), **pipelines.quality.definitions(), **_OWN_DEFINITIONS}
+def definitions(
+    signals: SignalsConfig = pipelines.quality.DEFAULT, *, web: bool = False
+) -> dict[str, str]:
+    """Return name → version of every definition that can change a decision of the curate job.
+
+    Args:
+        signals: the `[signals]` table.
+        web: an input holds web pages.
+    """
+    own = pipelines.quality.definitions(signals)
+    pages = {"web_text": web_definition()} if web else {}
+    return {**dedup.config.definitions(), **own, **pages, **_OWN_DEFINITIONS}
 
 
 _OWN_DEFINITIONS = {

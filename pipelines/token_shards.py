@@ -17,7 +17,7 @@ from pipelines.curate.reconcile import add_counts
 from pipelines.progress import ProgressLog
 from shards.manifest import Counts, ShardEntry
 from shards.tokens import TokenMetadata, encode_token_shard, shard_entry
-from tokenizer.account import Account, account_by_source
+from tokenizer.account import Account, account_by_language, account_by_source
 from tokenizer.documents import encode_table, read_documents
 from tokenizer.model import Tokenizer
 
@@ -35,11 +35,15 @@ class TokenizeContext(msgspec.Struct, frozen=True):
 
 
 class ShardResult(msgspec.Struct, frozen=True):
-    """Sidecar of a finished shard; `without_text` counts documents that could not be read."""
+    """Sidecar of a finished shard; `without_text` counts documents that could not be read.
+
+    `languages` is empty where the documents have no language column.
+    """
 
     entry: ShardEntry
     sources: dict[str, Counts]
     without_text: int
+    languages: dict[str, Account] = msgspec.field(default_factory=dict)
 
 
 def encode_shard(
@@ -133,7 +137,7 @@ class TokenizeShards(beam.DoFn):
             tokens=sum(count.tokens for count in counts.values()),
         )
         files.write_atomic(_place(context.out, entry), data)
-        return ShardResult(entry, counts, without_text)
+        return ShardResult(entry, counts, without_text, account_by_language(table))
 
 
 def read_result(context: TokenizeContext, shard: int) -> ShardResult | None:

@@ -24,11 +24,14 @@ from shards.manifest import (
     Counts,
     Manifest,
     ShardEntry,
+    check_files,
     is_current,
     new_manifest,
     read_manifest,
 )
 from shards.tokens import FORMAT
+from tokenizer.account import Account
+from tokenizer.documents import check_sources
 from tokenizer.folder import read_model
 from tokenizer.model import Tokenizer
 
@@ -57,7 +60,7 @@ def tokenize(
     Raises:
         DatasetError: `data` or `tokenizer` is not one, `out` holds something else, or a document
             does not come back from its tokens (it is named).
-        CorruptError: a document shard does not match its recorded hash.
+        CorruptError: a document shard does not match its recorded size or hash.
         RecipeError: `documents = "all"`, but the dropped documents were written without text.
         ReconcileError: counts that do not add up; nothing is committed.
     """
@@ -70,6 +73,7 @@ def tokenize(
     with own_output(out, "tokens", keep_work=options.keep_work):
         if is_current(out, key):
             return read_manifest(out), False
+        check_files(data, parent)
         context = TokenizeContext(
             data=data,
             out=out,
@@ -104,10 +108,11 @@ def plan_inputs(parent: Manifest, config: TokenizeConfig) -> list[dict[str, Shar
     """Return the document shards of each token shard, by role: `kept` and maybe `dropped`.
 
     Raises:
-        DatasetError: the parent does not hold documents.
+        DatasetError: the parent does not hold documents, or has too many sources.
         RecipeError: dropped documents are asked for, but were written without their text.
     """
     content = parent.content
+    check_sources(content.sources)
     if content.kind != "documents":
         raise DatasetError(f"the data holds {content.kind}, not documents; give a curated dataset")
     if config.documents == "kept":
@@ -175,10 +180,22 @@ def _content(
         stats={
             "bytes_per_token": _bytes_per_token(total),
             "sources": {name: _bytes_per_token(sources[name]) for name in sorted(sources)},
+            **_languages(results),
             "documents": sum(entry.documents for entry in entries),
             "without_text": sum(result.without_text for result in results),
         },
     )
+
+
+def _languages(results: list[ShardResult]) -> dict[str, dict[str, float]]:
+    """Return bytes per token by language, where the documents state their language."""
+    accounts: dict[str, Account] = {}
+    for result in results:
+        for language, account in result.languages.items():
+            accounts[language] = accounts.get(language, Account()) + account
+    if not accounts:
+        return {}
+    return {"languages": {name: accounts[name].bytes_per_token for name in sorted(accounts)}}
 
 
 def check_counts(parent: Manifest, config: TokenizeConfig, sources: dict[str, Counts]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from shards.errors import CorruptError, DatasetError
+
 _WORDS_COMPARED = 5000
 """difflib's time grows with the square of the length."""
 
@@ -43,13 +45,27 @@ def explain_command(
             click.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(lookup, row))
         return
     found = lookup.find(str(doc_id))
-    matched = lookup.by_doc_id(found["matched"]) if found.get("matched") else None
+    matched = _matched(lookup, found)
     if as_json:
         click.echo(
             json.dumps({"document": found, "matched": matched}, indent=1, ensure_ascii=False)
         )
         return
     _show(lookup, found, matched)
+
+
+def _matched(lookup: Any, found: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the kept document that a duplicate matched, None if an earlier dataset has it."""
+    if not found.get("matched"):
+        return None
+    try:
+        return dict(lookup.by_doc_id(found["matched"]))
+    except CorruptError:
+        raise
+    except DatasetError:
+        if not lookup.manifest.content.parents:
+            raise
+        return None
 
 
 def _line(lookup: Any, row: dict[str, Any]) -> str:
@@ -114,10 +130,11 @@ def verdict(found: dict[str, Any]) -> str:
     if reason is None:
         return "kept"
     if found.get("matched"):
-        return (
-            f"dropped: {reason} of {found['matched']}, Jaccard {found['jaccard']:.4f}"
-            f" (threshold {found['threshold']:g})"
-        )
+        # By another measure than Jaccard, the detail names it and `value` holds it.
+        by = f"Jaccard {found['jaccard']:.4f}"
+        if found["value"] != found["jaccard"]:
+            by = f"similarity {found['value']:.4f}, {by}"
+        return f"dropped: {reason} of {found['matched']}, {by} (threshold {found['threshold']:g})"
     if found.get("value") is not None:
         return f"dropped: {reason}, measured {found['value']:g}, threshold {found['threshold']:g}"
     return f"dropped: {reason}"

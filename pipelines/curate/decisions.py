@@ -32,14 +32,28 @@ NODE = np.dtype(
 """A document that has an edge. `place` is (fragment << 32 | row), used only to join edges with
 nodes; (`key`, `tie`, `id`) is what the keep policy sorts by, smaller is better."""
 
-EDGE = np.dtype([("left", "<u8"), ("right", "<u8"), ("jaccard", "<f4"), ("exact", "?")])
+EDGE = np.dtype(
+    [
+        ("left", "<u8"),
+        ("right", "<u8"),
+        ("similarity", "<f4"),
+        ("jaccard", "<f4"),
+        ("band", "<i2"),
+        ("exact", "?"),
+    ]
+)
+"""A verified pair: its similarity by the recipe's measure, its Jaccard similarity, and the first
+band that both have (-1 for exact duplicates)."""
 
 DECISION_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.binary(16), nullable=False),
         pa.field("cluster", pa.binary(16), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
         pa.field("matched", pa.binary(16)),
+        pa.field("similarity", pa.float32()),
         pa.field("jaccard", pa.float32()),
+        pa.field("band", pa.int16()),
         pa.field("exact", pa.bool_(), nullable=False),
     ]
 )
@@ -53,9 +67,9 @@ def decide(nodes: npt.NDArray[np.void], edges: npt.NDArray[np.void]) -> tuple[pa
         edges: `EDGE` rows in any order, repeats allowed; both ends must be nodes.
 
     Returns:
-        A table with `DECISION_SCHEMA` sorted by doc_id (matched is null where the node is kept or
-        not eligible), and each row's shard. The result depends on ids, keys and edges alone, not
-        on places or order.
+        A table with `DECISION_SCHEMA` sorted by doc_id (`size` is the cluster's, matched is null
+        where the node is kept or not eligible), and each row's shard. The result depends on ids,
+        keys and edges alone, not on places or order.
     """
     nodes = np.sort(nodes, order="id")
     by_place = np.argsort(nodes["place"])
@@ -70,21 +84,60 @@ def decide(nodes: npt.NDArray[np.void], edges: npt.NDArray[np.void]) -> tuple[pa
 
     keeper = _exact_keepers(count, left, right, edges["exact"], eligible, rank)
     near = ~edges["exact"]
-    matched, jaccard = _near_matches(
-        keeper, left[near], right[near], edges["jaccard"][near], eligible, rank
+    matched, similarity = _near_matches(
+        keeper, left[near], right[near], edges["similarity"][near], eligible, rank
     )
     exact = np.zeros(count, dtype=bool)
     final = np.full(count, -1, dtype=np.int64)
-    final_jaccard = np.full(count, np.nan, dtype=np.float32)
+    final_similarity = np.full(count, np.nan, dtype=np.float32)
     for node in np.flatnonzero(eligible):
         head = keeper[node]
         if matched[head] >= 0:  # the group's best is itself a near duplicate: follow to the kept
-            final[node], final_jaccard[node] = matched[head], jaccard[head]
+            final[node], final_similarity[node] = matched[head], similarity[head]
         elif head != node:
-            final[node], final_jaccard[node], exact[node] = head, 1.0, True
-    return _table(nodes["id"], cluster, final, final_jaccard, exact), nodes["shard"].astype(
-        np.int64
+            final[node], final_similarity[node], exact[node] = head, 1.0, True
+    jaccard, band = _evidence(left, right, edges, final)
+    ids, dropped = nodes["id"], final >= 0
+    table = pa.table(
+        [
+            _ids(ids, np.arange(count)),
+            _ids(ids, cluster),
+            pa.array(np.bincount(cluster, minlength=count)[cluster]),
+            _ids(ids, final, ~dropped),
+            pa.array(final_similarity, mask=~dropped),
+            pa.array(jaccard, mask=~dropped),
+            pa.array(band, mask=~dropped | exact),
+            pa.array(exact),
+        ],
+        schema=DECISION_SCHEMA,
     )
+    return table, nodes["shard"].astype(np.int64)
+
+
+def _evidence(
+    left: Ints, right: Ints, edges: npt.NDArray[np.void], matched: Ints
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int16]]:
+    """Return the Jaccard similarity and the first common band of each node and its match.
+
+    The two need not share an edge themselves, but their classes of equal sets do, and what is true
+    of one pair of two classes is true of all: equal sets have equal signatures.
+    """
+    count = len(matched)
+    same = edges["exact"] | (edges["similarity"] >= 1)
+    label = connected_components(count, left[same], right[same])
+    jaccard, band = np.ones(count, dtype=np.float32), np.zeros(count, dtype=np.int16)
+    apart = np.flatnonzero((matched >= 0) & (label[matched] != label))
+    known = _pair_codes(label[left], label[right], count)
+    order = np.argsort(known, kind="stable")
+    wanted = _pair_codes(label[apart], label[matched[apart]], count)
+    edge = order[np.searchsorted(known[order], wanted)]
+    jaccard[apart], band[apart] = edges["jaccard"][edge], edges["band"][edge]
+    return jaccard, band
+
+
+def _pair_codes(left: Ints, right: Ints, count: int) -> Ints:
+    """Number unordered pairs of numbers below `count`."""
+    return np.asarray(np.minimum(left, right) * count + np.maximum(left, right))
 
 
 def _exact_keepers(
@@ -120,29 +173,10 @@ def _near_matches(
     )
 
 
-def _table(
-    ids: npt.NDArray[np.bytes_],
-    cluster: Ints,
-    matched: Ints,
-    jaccard: npt.NDArray[np.float32],
-    exact: Bools,
-) -> pa.Table:
+def _ids(ids: npt.NDArray[np.bytes_], index: Ints, null: Bools | None = None) -> pa.Array:
+    """Return the 16-byte ids at `index`, null where `null`."""
     raw = np.ascontiguousarray(ids)
-
-    def gather(index: Ints, mask: Bools | None = None) -> pa.Array:
-        return pa.array([raw[i].ljust(16, b"\0") for i in index], type=pa.binary(16), mask=mask)
-
-    kept = matched < 0
-    return pa.table(
-        [
-            gather(np.arange(len(ids))),
-            gather(cluster),
-            gather(np.where(kept, 0, matched), kept),
-            pa.array(jaccard, mask=kept),
-            pa.array(exact),
-        ],
-        schema=DECISION_SCHEMA,
-    )
+    return pa.array([raw[i].ljust(16, b"\0") for i in index], type=pa.binary(16), mask=null)
 
 
 TOP_CLUSTERS = 25

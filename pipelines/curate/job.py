@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,9 +12,13 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
 from pipelines.curate import fragments
+from pipelines.curate.against import find_earlier
+from pipelines.curate.evaluation import find_evaluation, identity, set_stats
 from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, stamps
-from pipelines.curate.plan import Plan, input_entries, make_plan
+from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
+from pipelines.curate.reference import resolve_reference
+from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step
 from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
 from pipelines.curate.scan import ScanContext, ScanRanges
 from pipelines.curate.stats import merge_stats
@@ -24,7 +29,7 @@ from pipelines.runners import JobOptions, run_pipeline
 from shards.console import console
 from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
-from shards.manifest import Content, Manifest, is_current, new_manifest, read_manifest
+from shards.manifest import Content, Counts, Manifest, is_current, new_manifest, read_manifest
 
 
 def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifest, bool]:
@@ -51,23 +56,44 @@ def _curate(
 ) -> tuple[Manifest, bool]:
     started = time.time()
     before = stamps(found)
-    plan = make_plan(hash_inputs(found, out, options), recipe, options.range_bytes)
+    asked = recipe
+    recipe = resolve_reference(recipe, out)
+    evaluation = find_evaluation(recipe.dedup.contamination)
+    hashed = hash_inputs(found, out, options)
+    earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
+    plan = make_plan(hashed, recipe, options.range_bytes, evaluation, earlier)
     if is_current(out, plan.stage_key):
         return read_manifest(out), False
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
     work = files.join(out, WORK, plan.scan_key)
-    scan = ScanContext(plan, recipe, bands, rows, work, progress_folder(out, "scan"))
+    scan = ScanContext(
+        plan, recipe, bands, rows, work, progress_folder(out, "scan"), evaluation, earlier
+    )
+    sets = set_stats(evaluation, recipe.dedup.contamination)
     infos = _scan(scan, options)
     _check_unchanged(found, before, work)
     summary, resolved = _resolve(scan, infos, out, options)
+    _find_repeats(RepeatsContext(scan, resolved, progress_folder(out, "repeats")), options)
     results = _write(scan, infos, resolved, out, options)
     manifest = new_manifest(
-        _content(plan, recipe, infos, results, summary),
+        _content(scan, infos, results, {**msgspec.to_builtins(summary), "evaluation": sets}),
         stage_key=plan.stage_key,
-        run=run_facts(started, options, paths=[item.path for item in plan.inputs]),
+        run=run_facts(
+            started,
+            options,
+            paths=[item.path for item in plan.inputs],
+            recipe=_with_paths(asked, [path for path, _ in found]),
+        ),
     )
     commit(out, manifest)
     return manifest, True
+
+
+def _with_paths(recipe: CurateRecipe, paths: list[str]) -> dict[str, Any]:
+    """Return the recipe as it was asked for, with the files that its patterns matched."""
+    plain: dict[str, Any] = msgspec.to_builtins(recipe)
+    plain["input"]["paths"] = paths
+    return plain
 
 
 def _check_unchanged(
@@ -134,8 +160,10 @@ def _finished_fragments(context: ScanContext) -> Iterator[fragments.FragmentInfo
 def expected_rows(scan: ScanContext, infos: list[fragments.FragmentInfo]) -> int:
     """Return how many hash rows the resolve stage must see, or the runner lost some."""
     exact = scan.recipe.dedup.exact.enabled
+    counts = [(info.banded, info.readable) for info in infos]
     return sum(
-        info.banded * scan.bands + (info.readable if exact else info.banded) for info in infos
+        banded * scan.bands + (readable if exact else banded)
+        for banded, readable in [*counts, (scan.earlier.banded, scan.earlier.readable)]
     )
 
 
@@ -164,6 +192,15 @@ def _resolve(
         )
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
+
+
+def _find_repeats(context: RepeatsContext, options: JobOptions) -> None:
+    """Make the tables of repeated text, where the recipe asks for them."""
+    for step in context.steps:
+        if not files.exists(context.path(step, "done")):
+            build = partial(build_repeats, context=context, step=step)
+            _stage(f"find-{step}", 0, context.progress, options, build)
+            finish_step(context, step)
 
 
 def _write(
@@ -197,26 +234,45 @@ def _write(
     return [result for result in written if result is not None]
 
 
+def _check_bytes(total: Counts, stats: dict[str, Any]) -> None:
+    """Check that the bytes read are those kept, dropped and cut."""
+    cut = stats.get("repeats", {}).get("bytes", 0)
+    kept, dropped = stats["bytes"]["kept"], stats["bytes"]["dropped"]
+    if kept != total.bytes_kept or kept + dropped + cut != total.bytes_read:
+        raise ReconcileError(
+            f"{total.bytes_read} bytes read ≠ {kept} kept + {dropped} dropped + {cut} cut;"
+            " nothing was committed"
+        )
+
+
 def _content(
-    plan: Plan,
-    recipe: CurateRecipe,
+    scan: ScanContext,
     infos: list[fragments.FragmentInfo],
     results: list[ShardResult],
-    summary: ResolveSummary,
+    facts: dict[str, Any],
 ) -> Content:
+    plain = hashed_recipe(scan.recipe)
+    plain["dedup"]["contamination"]["sets"] = identity(scan.evaluation)
     sources = add_counts(result.sources for result in results)
     total = reconcile(add_counts(info.sources for info in infos), sources)
-    stats = {**merge_stats(result.stats for result in results), **msgspec.to_builtins(summary)}
+    stats = merge_stats(result.stats for result in results)
+    _check_bytes(total, stats)
+    shards = {
+        "kept": [result.kept for result in results],
+        "dropped": [result.dropped for result in results],
+        "spans": [result.spans for result in results if result.spans],
+        "index": [result.index for result in results if result.index],
+    }
     return Content(
         kind="documents",
-        shards={
-            "kept": [result.kept for result in results],
-            "dropped": [result.dropped for result in results],
-        },
+        shards={role: entries for role, entries in shards.items() if entries},
         total=total,
         sources=dict(sorted(sources.items())),
-        inputs=input_entries(plan.inputs),
-        recipe=hashed_recipe(recipe),
-        definitions=definitions(),
-        stats=stats,
+        inputs=input_entries(scan.plan.inputs),
+        parents=scan.earlier.datasets,
+        recipe=plain,
+        definitions=definitions(
+            scan.recipe.signals, web=any(span.format == "warc" for span in scan.plan.ranges)
+        ),
+        stats={**stats, **facts},
     )

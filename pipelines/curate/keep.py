@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipelines.curate.schema import OVERLAP
 from pipelines.filters import apply_rules, make_rules
-from pipelines.quality import SIGNALS
+from pipelines.quality import SignalsConfig, known_signals
 from shards.config import did_you_mean
 from shards.errors import RecipeError
 
@@ -23,14 +25,16 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-EARLIEST = "earliest"
+EARLIEST, SOURCES = "earliest", "sources"
+_TIES = (1 << 44) - 1
 _NOT_ELIGIBLE = 1 << 62
 
 
-def policy_signal(policy: str) -> tuple[str, float]:
+def policy_signal(policy: str, signals: SignalsConfig | None = None) -> tuple[str, float]:
     """Return the signal that a policy sorts by, and the sign that makes smaller better.
 
-    `longest` is the most bytes; `best:<signal>` the highest value, `best:-<signal>` the lowest.
+    `longest`, and `sources` within one source, is the most bytes; `best:<signal>` the highest
+    value, `best:-<signal>` the lowest.
 
     Raises:
         RecipeError: no such signal.
@@ -38,17 +42,27 @@ def policy_signal(policy: str) -> tuple[str, float]:
     if not policy.startswith("best:"):
         return "bytes", -1.0
     name = policy.removeprefix("best:").removeprefix("-")
-    if name not in SIGNALS:
-        hint = did_you_mean(name, tuple(SIGNALS), "signals")
+    known = known_signals(signals or SignalsConfig())
+    if name not in known:
+        hint = did_you_mean(name, tuple(known), "signals")
         raise RecipeError(f"dedup.near.keep = {policy!r}: no such signal{hint}")
     return name, 1.0 if policy.startswith("best:-") else -1.0
 
 
 def keep_columns(recipe: "CurateRecipe") -> list[str]:
     """Return the columns that `keep_order` reads, each once."""
-    signal, _ = policy_signal(recipe.dedup.near.keep)
-    rules = make_rules(recipe.filters)
-    return list(dict.fromkeys(["position", signal, *(rule.column for rule in rules)]))
+    signal, _ = policy_signal(recipe.dedup.near.keep, recipe.signals)
+    rules = make_rules(recipe.filters, known_signals(recipe.signals))
+    found = [OVERLAP] if recipe.dedup.contamination.drops else []
+    source = ["source"] if recipe.dedup.near.keep == SOURCES else []
+    columns = [
+        "position",
+        signal,
+        *(column for rule in rules for column in rule.columns),
+        *found,
+        *source,
+    ]
+    return list(dict.fromkeys(columns))
 
 
 def keep_order(
@@ -63,12 +77,20 @@ def keep_order(
         file_order: place of the rows' input file in `input.paths`, for `earliest`.
     """
     policy = recipe.dedup.near.keep
-    columns = {name: table[name].fill_null(0).to_numpy() for name in keep_columns(recipe)}
-    failed, _ = apply_rules(make_rules(recipe.filters), columns)
+    numbers = [name for name in keep_columns(recipe) if name != "source"]
+    columns = {name: table[name].fill_null(0).to_numpy() for name in numbers}
+    failed, _ = apply_rules(make_rules(recipe.filters, known_signals(recipe.signals)), columns)
+    eligible = failed < 0
+    if recipe.dedup.contamination.drops:
+        eligible &= np.asarray(table[OVERLAP].is_null())
     if policy == EARLIEST:
-        return failed < 0, np.full(len(table), float(file_order)), columns["position"]
-    signal, sign = policy_signal(policy)
-    return failed < 0, sign * columns[signal].astype(np.float64), np.zeros(len(table), np.int64)
+        return eligible, np.full(len(table), float(file_order)), columns["position"]
+    if policy == SOURCES:
+        named = pa.array(recipe.dedup.near.sources, type=pa.string())
+        place = pc.index_in(table["source"], value_set=named).fill_null(len(named))
+        return eligible, place.to_numpy().astype(np.float64), _TIES - columns["bytes"]
+    signal, sign = policy_signal(policy, recipe.signals)
+    return eligible, sign * columns[signal].astype(np.float64), np.zeros(len(table), np.int64)
 
 
 def pair_rank(eligible: Bools, key: Floats, tie: Ints, policy: str) -> Ints:
@@ -76,8 +98,8 @@ def pair_rank(eligible: Bools, key: Floats, tie: Ints, policy: str) -> Ints:
 
     The policy, not the values, decides how the bits are shared: two fragments must agree.
     """
-    if policy == EARLIEST:
-        order = (key.astype(np.int64) << 44) | np.minimum(tie, (1 << 44) - 1)
+    if policy in (EARLIEST, SOURCES):
+        order = (key.astype(np.int64) << 44) | np.clip(tie, 0, _TIES)
     else:
         bits = (key + 0.0).view(np.int64)  # + 0.0: one zero
         order = np.where(bits < 0, bits ^ np.int64(2**63 - 1), bits) >> 2

@@ -10,6 +10,9 @@ from typing import Any
 import msgspec
 
 from pipelines import files
+from pipelines.curate.against import Earlier
+from pipelines.curate.evaluation import EvaluationFile
+from pipelines.curate.evaluation import identity as evaluation_identity
 from pipelines.readers import Range, plan_ranges
 from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
 from shards.hashing import stable_hash
@@ -17,6 +20,10 @@ from shards.manifest import InputEntry
 
 EXPANSION = 4
 """Text bytes assumed per byte of a compressed or columnar input, when sizing shards."""
+
+
+_LATER = ("keep", "sources")
+"""Keys of `[dedup.near]` that only later stages read."""
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -48,8 +55,12 @@ class Plan(msgspec.Struct, frozen=True):
         return self.inputs[self.range_inputs[index]]
 
 
-def number_copies(hashed: list[tuple[str, int, str]]) -> list[InputFile]:
+def number_copies(
+    hashed: list[tuple[str, int, str]], taken: dict[str, int] | None = None
+) -> list[InputFile]:
     """Order (path, bytes, hash) by hash and number files with equal content 0, 1, ….
+
+    `taken` says how many numbers of a hash earlier datasets have.
 
     Two files with the same bytes are interchangeable, so which of them is copy 0 cannot matter
     (to the `earliest` keep policy it does: there copy 0 is the first in `input.paths`).
@@ -58,7 +69,8 @@ def number_copies(hashed: list[tuple[str, int, str]]) -> list[InputFile]:
     for order, (path, size, digest) in sorted(
         enumerate(hashed), key=lambda item: (item[1][2], item[0])
     ):
-        copy = inputs[-1].copy + 1 if inputs and inputs[-1].hash == digest else 0
+        again = inputs and inputs[-1].hash == digest
+        copy = inputs[-1].copy + 1 if again else (taken or {}).get(digest, 0)
         inputs.append(InputFile(path, size, order, digest, copy))
     return inputs
 
@@ -79,13 +91,22 @@ def shard_count(ranges: list[Range], sizes: list[int], shard_bytes: int) -> int:
     return max(1, math.ceil(estimate / shard_bytes))
 
 
-def make_plan(hashed: list[tuple[str, int, str]], recipe: CurateRecipe, range_bytes: int) -> Plan:
-    """Plan a job over hashed inputs (path, bytes, xxh3-128 hex).
+def make_plan(
+    hashed: list[tuple[str, int, str]],
+    recipe: CurateRecipe,
+    range_bytes: int,
+    evaluation: list[EvaluationFile] | None = None,
+    earlier: Earlier | None = None,
+) -> Plan:
+    """Plan a job over hashed inputs (path, bytes, xxh3-128 hex) and hashed evaluation sets.
+
+    Copies are numbered on from those of earlier datasets, as in one job over all.
 
     Raises:
         InputError: a file whose format is unknown or not what its name says.
     """
-    inputs = number_copies(hashed)
+    earlier = earlier or Earlier()
+    inputs = number_copies(hashed, earlier.copies())
     ranges: list[Range] = []
     owners: list[int] = []
     firsts: list[Range] = []
@@ -108,12 +129,18 @@ def make_plan(hashed: list[tuple[str, int, str]], recipe: CurateRecipe, range_by
     order = [item.order for item in inputs] if recipe.dedup.near.keep == "earliest" else []
     identity: dict[str, Any] = {
         "inputs": [msgspec.to_builtins(entry) for entry in input_entries(inputs)],
-        "definitions": definitions(),
+        "definitions": definitions(
+            recipe.signals, web=any(span.format == "warc" for span in ranges)
+        ),
+        "evaluation": evaluation_identity(evaluation or []),
+        "earlier": earlier.datasets,
     }
+    contamination = plain["dedup"]["contamination"]
     scanned = {
         "input": plain["input"],
         "signals": plain["signals"],
-        "near": {k: v for k, v in plain["dedup"]["near"].items() if k != "keep"},
+        "near": {k: v for k, v in plain["dedup"]["near"].items() if k not in _LATER},
+        "contamination": {k: v for k, v in contamination.items() if k != "action"},
         "shards": shards,
     }
     return Plan(

@@ -20,10 +20,18 @@ import pyarrow as pa
 
 from dedup.candidates import candidate_pairs
 from dedup.shingles import shingle_sets
-from dedup.verify import verify_pairs
+from dedup.verify import Float32, similarities
+from dedup.words import Int64, UInt64
 from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate import fragments
+from pipelines.curate.against import (
+    EarlierShard,
+    index_order,
+    read_index,
+    take_index,
+    taken_sets,
+)
 from pipelines.curate.decisions import DECISION_SCHEMA, EDGE, NODE, decide, top_clusters
 from pipelines.curate.keep import keep_columns, keep_order, pair_rank
 from pipelines.curate.scan import ScanContext, id_bytes, shard_of
@@ -33,6 +41,9 @@ from shards.text import flat
 
 BUCKETS = 64
 """Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
+
+NO_SHARD = (1 << 32) - 1
+"""The shard of a document of an earlier dataset: nothing is written about it."""
 
 _ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
 _PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
@@ -51,6 +62,15 @@ class ResolveContext(msgspec.Struct, frozen=True):
     def path(self, index: int) -> str:
         """Return the fragment path of range `index`."""
         return fragments.fragment_path(self.scan.work, self.scan.plan, index)
+
+    def earlier(self, index: int) -> EarlierShard | None:
+        """Return the index shard that has fragment number `index`: they come after the ranges."""
+        place = index - len(self.scan.plan.ranges)
+        return self.scan.earlier.shards[place] if place >= 0 else None
+
+    def order_of(self, index: int) -> int:
+        """Return the place of a range's file after those of earlier datasets."""
+        return len(self.scan.earlier.inputs) + self.scan.plan.owner(index).order
 
 
 class ResolveSummary(msgspec.Struct, frozen=True):
@@ -72,17 +92,24 @@ class EmitRows(beam.DoFn):
 
     def process(self, index: int) -> Iterator[tuple[int, bytes]]:
         scan = self._context.scan
-        table = fragments.open_fragment(self._context.path(index)).read_all()
+        earlier = self._context.earlier(index)
+        if earlier:
+            table = read_index(earlier)
+            order = index_order(table, earlier)
+            readable = np.ones(len(table), dtype=bool)
+        else:
+            table = fragments.open_fragment(self._context.path(index)).read_all()
+            order = keep_order(table, scan.recipe, self._context.order_of(index))
+            readable = np.asarray(table["error"].is_null())
         places = (np.uint64(index) << np.uint64(32)) | np.arange(len(table), dtype=np.uint64)
         rows = np.empty(len(table), dtype=_ROW)
         halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
         rows["hash"], rows["content"], rows["place"] = halves[:, 1], halves[:, 0], places
-        order = keep_order(table, scan.recipe, scan.plan.owner(index).order)
         rows["rank"] = pair_rank(*order, scan.recipe.dedup.near.keep)
         banded = np.asarray(table["bands"].is_valid())
         # Without exact dedup, equal contents are near duplicates like any other: they are still
         # contracted first, so that the outcome does not hang on which pairs a bucket gave.
-        exact = np.asarray(table["error"].is_null()) if scan.recipe.dedup.exact.enabled else banded
+        exact = readable if scan.recipe.dedup.exact.enabled else banded
         yield from _by_bucket(rows[exact], BUCKETS)
         if banded.any():
             packed = table["bands"].drop_null().combine_chunks()
@@ -159,9 +186,13 @@ class VerifyPairs(beam.DoFn):
         near = pairs[~pairs["exact"]]
         edges = np.empty(len(pairs), dtype=EDGE)
         edges["left"], edges["right"] = pairs["left"], pairs["right"]
-        edges["exact"], edges["jaccard"] = pairs["exact"], 1.0
-        edges["jaccard"][~pairs["exact"]] = self._jaccard(near)
-        edges = edges[edges["exact"] | (edges["jaccard"] >= self._threshold)]
+        edges["exact"], edges["similarity"], edges["jaccard"] = pairs["exact"], 1.0, 1.0
+        edges["band"] = -1
+        inexact = np.flatnonzero(~pairs["exact"])
+        edges["similarity"][inexact], edges["jaccard"][inexact] = self._similarities(near)
+        edges = edges[edges["exact"] | (edges["similarity"] >= self._threshold)]
+        inexact = np.flatnonzero(~edges["exact"])
+        edges["band"][inexact] = self._first_bands(edges[inexact])
         nodes = self._nodes(np.unique(np.r_[edges["left"], edges["right"]]))
         self._log.add(0, len(near))
         yield 0, (edges.tobytes(), nodes.tobytes(), sum(part[1] for part in payloads))
@@ -170,23 +201,40 @@ class VerifyPairs(beam.DoFn):
     def _threshold(self) -> np.float32:
         return np.float32(self._context.scan.recipe.dedup.near.threshold)
 
-    def _jaccard(self, pairs: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
-        """Exact Jaccard of each pair; shingles are made for the candidates only."""
+    def _similarities(self, pairs: npt.NDArray[np.void]) -> tuple[Float32, Float32]:
+        """Exact similarity and Jaccard of each pair; shingles are made for candidates only."""
         near = self._context.scan.recipe.dedup.near
         places = np.unique(np.r_[pairs["left"], pairs["right"]])
         if not len(places):
-            return np.empty(0, dtype=np.float32)
-        texts = pa.chunked_array(
-            [
-                self._take(index, rows, ["text"])["text"].combine_chunks()
-                for index, rows in _split(places)
-            ]
-        )
-        data, offsets = flat(texts)
-        sets, bounds = shingle_sets(data, offsets, near.ngram, near.unit)
+            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float32)
+        texts = [pa.array([], type=pa.large_string())]
+        known = []
+        for index, rows in _split(places):  # index shards come after all ranges
+            if self._context.earlier(index):
+                known.append(taken_sets(self._take(index, rows, ["set"])))
+            else:
+                texts.append(self._take(index, rows, ["text"])["text"].combine_chunks())
+        data, offsets = flat(pa.chunked_array(texts))
+        sets, bounds = _join_sets([shingle_sets(data, offsets, near.ngram, near.unit), *known])
         left = np.searchsorted(places, pairs["left"])
         right = np.searchsorted(places, pairs["right"])
-        return verify_pairs(sets, bounds, left, right)
+        return similarities(sets, bounds, left, right, near.measure)
+
+    def _first_bands(self, pairs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """Return the first band that both documents of each pair have, as evidence."""
+        if not len(pairs):
+            return np.empty(0, dtype=np.int64)
+        places = np.unique(np.r_[pairs["left"], pairs["right"]])
+        width = self._context.scan.bands
+        parts = [np.empty((0, width), dtype="<u8")]
+        for index, rows in _split(places):
+            packed = self._take(index, rows, ["bands"])["bands"].combine_chunks()
+            raw = np.frombuffer(packed.buffers()[1], dtype="<u8").reshape(-1, width)
+            parts.append(raw[packed.offset : packed.offset + len(packed)])
+        bands = np.concatenate(parts)
+        left = bands[np.searchsorted(places, pairs["left"])]
+        common = left == bands[np.searchsorted(places, pairs["right"])]
+        return np.asarray(np.argmax(common, axis=1))
 
     def _nodes(self, places: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
         """Read what the decision needs about each document: id, shard, filters' verdict, rank."""
@@ -194,20 +242,37 @@ class VerifyPairs(beam.DoFn):
         columns = ["doc_id", "content_hash", *keep_columns(scan.recipe)]
         parts = [np.empty(0, dtype=NODE)]
         for index, rows in _split(places):
-            table = self._take(index, rows, columns)
+            earlier = self._context.earlier(index)
+            if earlier:
+                names = ["doc_id", "order", "position", "eligible"]
+                table = self._take(index, rows, names)
+                order = index_order(table, earlier)
+                shard = np.full(len(rows), NO_SHARD)
+            else:
+                table = self._take(index, rows, columns)
+                order = keep_order(table, scan.recipe, self._context.order_of(index))
+                shard = shard_of(id_bytes(table["content_hash"]), scan.plan.shards)
             part = np.empty(len(rows), dtype=NODE)
             part["place"] = (np.uint64(index) << np.uint64(32)) | rows.astype(np.uint64)
             part["id"] = id_bytes(table["doc_id"]).view("S16").ravel()
-            part["shard"] = shard_of(id_bytes(table["content_hash"]), scan.plan.shards)
-            part["eligible"], part["key"], part["tie"] = keep_order(
-                table, scan.recipe, scan.plan.owner(index).order
-            )
+            part["shard"] = shard
+            part["eligible"], part["key"], part["tie"] = order
             parts.append(part)
         return np.concatenate(parts)
 
     def _take(self, index: int, rows: npt.NDArray[np.int64], columns: list[str]) -> pa.Table:
+        earlier = self._context.earlier(index)
+        if earlier:
+            return take_index(earlier, rows, columns)
         reader = fragments.open_fragment(self._context.path(index))
         return reader.read_all().select(columns).take(pa.array(rows))
+
+
+def _join_sets(parts: list[tuple[UInt64, Int64]]) -> tuple[UInt64, Int64]:
+    """Put shingle sets one after the other: (uint64[m], int64[n + 1])."""
+    sets = np.concatenate([values for values, _ in parts])
+    sizes = np.concatenate([np.diff(bounds) for _, bounds in parts])
+    return sets, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def _split(places: npt.NDArray[np.uint64]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
@@ -267,9 +332,10 @@ def summary_path(folder: str) -> str:
 
 def build_resolve(pipeline: beam.Pipeline, context: ResolveContext) -> None:
     """Add the resolve graph to a pipeline."""
+    count = len(context.scan.plan.ranges) + len(context.scan.earlier.shards)
     verified = (
         pipeline
-        | "fragments" >> beam.Create(list(range(len(context.scan.plan.ranges))), reshuffle=True)
+        | "fragments" >> beam.Create(list(range(count)), reshuffle=True)
         | "emit" >> beam.ParDo(EmitRows(context))
         | "buckets" >> beam.GroupByKey()
         | "pair" >> beam.ParDo(PairRows())

@@ -19,7 +19,10 @@ from dedup.minhash import signatures
 from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate import fragments
+from pipelines.curate.against import Earlier
+from pipelines.curate.evaluation import EvaluationFile, evaluation_columns
 from pipelines.curate.plan import Plan
+from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
 from pipelines.progress import ProgressLog
 from pipelines.quality import compute_signals
@@ -40,6 +43,8 @@ class ScanContext(msgspec.Struct, frozen=True):
     rows: int
     work: str
     progress: str
+    evaluation: list[EvaluationFile] = []
+    earlier: Earlier = Earlier()
 
 
 def document_ids(input_hash: str, copy: int, position: npt.NDArray[np.int64]) -> Bytes16:
@@ -90,10 +95,14 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
         "error": batch["error"],
         "detail": batch["detail"],
     }
-    for name, values in compute_signals(data, offsets, context.recipe.signals).items():
+    signals = context.recipe.signals
+    measured = compute_signals(data, offsets, signals, load_reference(signals))
+    for name, values in measured.items():
         columns[name] = pa.array(values, mask=~readable)
+    contamination = context.recipe.dedup.contamination
+    columns |= evaluation_columns(data, offsets, context.evaluation, contamination)
     columns["bands"] = _bands(data, offsets, readable, context)
-    schema = fragment_schema(max(context.bands, 1))
+    schema = fragment_schema(max(context.bands, 1), signals)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -127,9 +136,8 @@ def scan_range(index: int, context: ScanContext) -> tuple[pa.Table, npt.NDArray[
             max_record_bytes=context.recipe.input.max_record_bytes,
         )
     ]
-    table = (
-        pa.concat_tables(parts) if parts else fragment_schema(max(context.bands, 1)).empty_table()
-    )
+    schema = fragment_schema(max(context.bands, 1), context.recipe.signals)
+    table = pa.concat_tables(parts) if parts else schema.empty_table()
     content = id_bytes(table["content_hash"])
     ids = id_bytes(table["doc_id"])
     shard = shard_of(content, context.plan.shards)

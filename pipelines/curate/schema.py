@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipelines.quality import signal_fields
+from pipelines.quality import DEFAULT, SignalsConfig, signal_fields
 
 ID = pa.binary(16)
 
@@ -32,18 +32,45 @@ EVIDENCE = [
 ]
 
 
-def kept_schema() -> pa.Schema:
+OVERLAP, DETAIL, FOUND = "evaluation_overlap", "evaluation_detail", "evaluation_spans"
+
+EVALUATION = [
+    pa.field(OVERLAP, pa.float32()),
+    pa.field(DETAIL, pa.string()),
+    pa.field(FOUND, pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())]))),
+]
+"""Columns of a fragment about evaluation items: null where none is found."""
+
+SPANS = [
+    pa.field("doc_id", ID, nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("action", pa.string(), nullable=False),
+    pa.field("detail", pa.string()),
+    pa.field("text", pa.large_string()),
+]
+"""A row of the spans ledger: bytes `start` to `end` of a document's text as it was read. `action`
+is `dropped` (the whole document), `marked` (nothing done) or `removed`."""
+
+
+def spans_schema() -> pa.Schema:
+    """Return the schema of span shards: what was found inside documents, and what was done."""
+    return pa.schema(SPANS)
+
+
+def kept_schema(signals: SignalsConfig = DEFAULT) -> pa.Schema:
     """Return the schema of kept shards."""
-    return pa.schema([*PROVENANCE, *DECISION, *signal_fields()])
+    return pa.schema([*PROVENANCE, *DECISION, *signal_fields(signals)])
 
 
-def dropped_schema() -> pa.Schema:
+def dropped_schema(signals: SignalsConfig = DEFAULT) -> pa.Schema:
     """Return the schema of dropped shards: the ledger."""
-    return pa.schema([*PROVENANCE, *DECISION, *EVIDENCE, *signal_fields()])
+    return pa.schema([*PROVENANCE, *DECISION, *EVIDENCE, *signal_fields(signals)])
 
 
-def fragment_schema(bands: int) -> pa.Schema:
-    """Return the schema of fragments: provenance, signals, band hashes, and reading errors.
+def fragment_schema(bands: int, signals: SignalsConfig = DEFAULT) -> pa.Schema:
+    """Return the schema of fragments: provenance, signals, band hashes, items found, errors.
 
     `bands` holds the document's band hashes as `bands` little-endian uint64; null where a document
     takes no part in near-duplicate search (unreadable, no words, or near dedup is off).
@@ -51,8 +78,9 @@ def fragment_schema(bands: int) -> pa.Schema:
     return pa.schema(
         [
             *PROVENANCE,
-            *signal_fields(),
+            *signal_fields(signals),
             pa.field("bands", pa.binary(8 * bands)),
+            *EVALUATION,
             pa.field("error", pa.string()),
             pa.field("detail", pa.string()),
         ]

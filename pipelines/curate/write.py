@@ -17,15 +17,14 @@ import pyarrow.parquet as pq
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.curate import fragments
-from pipelines.curate.decisions import is_valid_split
-from pipelines.curate.resolve import decisions_path
-from pipelines.curate.scan import ScanContext, id_bytes, sort_key
-from pipelines.curate.schema import dropped_schema, kept_schema
+from pipelines.curate.against import INDEX_ROW_GROUP, index_schema, index_table
+from pipelines.curate.cut import cut_repeats
+from pipelines.curate.judge import judged_shard, marked_spans
+from pipelines.curate.repeats import RepeatsContext
+from pipelines.curate.scan import ScanContext
+from pipelines.curate.schema import dropped_schema, kept_schema, spans_schema
 from pipelines.curate.stats import shard_stats
-from pipelines.filters import Rule, apply_rules, make_rules
 from pipelines.progress import ProgressLog
-from shards.errors import CorruptError
 from shards.hashing import block_hashes
 from shards.manifest import Counts, ShardEntry
 
@@ -42,115 +41,45 @@ class WriteContext(msgspec.Struct, frozen=True):
     results: str
     progress: str
 
+    @property
+    def repeats(self) -> RepeatsContext:
+        """What is needed to take repeated text out."""
+        return RepeatsContext(self.scan, self.resolved, self.progress)
+
 
 class ShardResult(msgspec.Struct, frozen=True):
-    """Sidecar of one finished shard: the two files, counts per source, and report statistics."""
+    """Sidecar of one finished shard: its files, counts per source, and report statistics.
+
+    `spans` is None where the recipe asks for nothing that looks inside documents, `index` where it
+    asks for no signature index.
+    """
 
     kept: ShardEntry
     dropped: ShardEntry
     sources: dict[str, Counts]
     stats: dict[str, Any]
+    spans: ShardEntry | None = None
+    index: ShardEntry | None = None
+
+    @property
+    def entries(self) -> list[ShardEntry]:
+        """The files of this shard."""
+        extra = (self.spans, self.index)
+        return [self.kept, self.dropped, *(entry for entry in extra if entry)]
 
 
-def gather(context: ScanContext, shard: int) -> pa.Table:
-    """Return the rows of one shard from all fragments, sorted by (content hash, doc_id)."""
-    batches = [
-        fragments.open_fragment(
-            fragments.fragment_path(context.work, context.plan, index)
-        ).get_batch(shard)
-        for index in range(len(context.plan.ranges))
-    ]
-    table = pa.Table.from_batches(batches)
-    order = np.lexsort(
-        (sort_key(id_bytes(table["doc_id"])), sort_key(id_bytes(table["content_hash"])))
-    )
-    return table.take(pa.array(order))
-
-
-def judge(
-    table: pa.Table, decisions: pa.Table, context: ScanContext
-) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
-    """Decide every row of a shard.
-
-    Args:
-        table: fragment rows.
-        decisions: rows of `DECISION_SCHEMA` whose doc_ids are a subset of the table's.
-
-    Returns:
-        The table with `split`, `cluster` and the evidence columns, and bool[n] kept. A row has the
-        first reason that applies: it could not be read, a rule, an exact or a near duplicate.
-    """
-    count = len(table)
-    ids = sort_key(id_bytes(table["doc_id"]))
-    order = np.argsort(ids)
-    decided = sort_key(id_bytes(decisions["doc_id"]))
-    rows = order[np.searchsorted(ids[order], decided)] if len(decided) else np.empty(0, np.int64)
-    if not np.array_equal(ids[rows], decided):
-        raise CorruptError("a decision names a document that is not in its shard")
-    cluster: list[bytes | None] = [None] * count
-    matched: list[bytes | None] = [None] * count
-    jaccard: list[float | None] = [None] * count
-    exact = np.zeros(count, dtype=bool)
-    for row, decision in zip(rows.tolist(), decisions.to_pylist(), strict=True):
-        cluster[row], matched[row] = decision["cluster"], decision["matched"]
-        jaccard[row], exact[row] = decision["jaccard"], decision["exact"]
-
-    errors = table["error"].to_pylist()
-    rules = make_rules(context.recipe.filters)
-    failed, measured = _apply(rules, table)
-    reason: list[str | None] = [None] * count
-    value: list[float | None] = [None] * count
-    threshold: list[float | None] = [None] * count
-    for row in range(count):
-        if errors[row] is not None:
-            reason[row] = errors[row]
-        elif failed[row] >= 0:
-            rule = rules[failed[row]]
-            reason[row], value[row], threshold[row] = rule.name, measured[row], rule.threshold
-        elif matched[row] is not None:
-            same = exact[row] and context.recipe.dedup.exact.enabled
-            reason[row] = "exact_duplicate" if same else "near_duplicate"
-            value[row] = jaccard[row]
-            threshold[row] = 1.0 if same else context.recipe.dedup.near.threshold
-    kept = np.array([item is None for item in reason], dtype=bool)
-    doc_ids = table["doc_id"].to_pylist()
-    split = context.recipe.split
-    held_out = is_valid_split(
-        [own or doc for own, doc in zip(cluster, doc_ids, strict=True)],
-        split.valid_fraction,
-        split.salt,
-    )
-    added = {
-        "split": pa.array(np.where(held_out, "valid", "train"), type=pa.string()),
-        "cluster": pa.array(cluster, type=pa.binary(16)),
-        "reason": pa.array(reason, type=pa.string()),
-        "value": pa.array(value, type=pa.float64()),
-        "threshold": pa.array(threshold, type=pa.float64()),
-        "matched": pa.array(matched, type=pa.binary(16)),
-        "jaccard": pa.array(jaccard, type=pa.float32()),
-    }
-    for name, column in added.items():
-        table = table.append_column(name, column)
-    return table, kept
-
-
-def _apply(rules: tuple[Rule, ...], table: pa.Table) -> tuple[Any, Any]:
-    columns = {rule.column: table[rule.column].fill_null(0).to_numpy() for rule in rules}
-    if not rules:
-        return np.full(len(table), -1), np.full(len(table), np.nan)
-    return apply_rules(rules, columns)
-
-
-def parquet_bytes(table: pa.Table) -> memoryview:
+def parquet_bytes(table: pa.Table, row_group: int = ROW_GROUP) -> memoryview:
     """Encode a table as Parquet with settings that are fixed, because they decide the bytes."""
     sink = io.BytesIO()
     pq.write_table(
         table,
         sink,
-        row_group_size=ROW_GROUP,
+        row_group_size=row_group,
         compression="zstd",
         compression_level=3,
-        use_dictionary=["source", "split"] + (["reason"] if "reason" in table.column_names else []),
+        use_dictionary=[
+            name for name in ("source", "split", "reason") if name in table.column_names
+        ],
         write_statistics=True,
         store_schema=True,
     )
@@ -158,22 +87,27 @@ def parquet_bytes(table: pa.Table) -> memoryview:
 
 
 def count_sources(table: pa.Table, kept: npt.NDArray[np.bool_]) -> dict[str, Counts]:
-    """Count one shard's documents and text bytes per source, and its drops per reason."""
+    """Count one shard's documents and text bytes per source, and its drops per reason.
+
+    Where text was cut, `bytes_read` has the bytes before.
+    """
+    before = "bytes_read" if "bytes_read" in table.column_names else "bytes"
     counts: dict[str, Counts] = {}
     rows = zip(
         table["source"].to_pylist(),
+        table[before].fill_null(0).to_pylist(),
         table["bytes"].fill_null(0).to_pylist(),
         table["reason"].to_pylist(),
         kept.tolist(),
         strict=True,
     )
-    for source, size, reason, is_kept in rows:
+    for source, size, left, reason, is_kept in rows:
         count = counts.setdefault(source, Counts())
         count.read += 1
         count.bytes_read += size
         if is_kept:
             count.kept += 1
-            count.bytes_kept += size
+            count.bytes_kept += left
         else:
             count.dropped += 1
             count.drops[reason] = count.drops.get(reason, 0) + 1
@@ -208,27 +142,55 @@ class WriteShards(beam.DoFn):
 
     def _write(self, shard: int) -> ShardResult:
         context = self._context
-        path = decisions_path(context.resolved, shard)
-        decisions = pa.ipc.open_file(pa.py_buffer(files.read_bytes(path))).read_all()
-        table, kept = judge(gather(context.scan, shard), decisions, context.scan)
+        table, kept = judged_shard(context.scan, context.resolved, shard)
+        ledgers, facts = [], {}
+        index, scan = None, context.scan
+        if scan.recipe.dedup.index:
+            orders = [item.order for item in scan.plan.inputs]
+            rows = index_table(table, orders, scan.recipe, scan.bands)
+            index = self._file("index", shard, rows, index_schema(scan.bands), INDEX_ROW_GROUP)
+            banded = len(rows) - rows["bands"].null_count
+            facts["index"] = {"readable": len(rows), "banded": banded}
+        if context.scan.evaluation:
+            ledgers.append(marked_spans(table))
+        repeats = context.repeats
+        if repeats.steps:
+            table, kept, ledger, facts["repeats"] = cut_repeats(table, kept, repeats)
+            ledgers.append(ledger)
         counts = count_sources(table, kept)
-        stats = shard_stats(table, kept)
+        stats = {**shard_stats(table, kept), **facts}
         keep = pa.array(kept)
-        dropped = table.filter(pa.compute.invert(keep)).select(dropped_schema().names)
+        spans = None
+        if ledgers:
+            keys = ("doc_id", "start", "end", "reason")
+            found = pa.concat_tables(ledgers).sort_by([(key, "ascending") for key in keys])
+            spans = self._file("spans", shard, found, spans_schema())
+        signals = context.scan.recipe.signals
+        kept_columns, dropped_columns = kept_schema(signals), dropped_schema(signals)
+        dropped = table.filter(pa.compute.invert(keep)).select(dropped_columns.names)
         if not context.scan.recipe.output.dropped_text:
             place = dropped.schema.get_field_index("text")
             dropped = dropped.set_column(place, "text", pa.nulls(len(dropped), pa.large_string()))
         return ShardResult(
             kept=self._file(
-                "kept", shard, table.filter(keep).select(kept_schema().names), kept_schema()
+                "kept", shard, table.filter(keep).select(kept_columns.names), kept_columns
             ),
-            dropped=self._file("dropped", shard, dropped, dropped_schema()),
+            dropped=self._file("dropped", shard, dropped, dropped_columns),
             sources=counts,
             stats=stats,
+            spans=spans,
+            index=index,
         )
 
-    def _file(self, role: str, shard: int, table: pa.Table, schema: pa.Schema) -> ShardEntry:
-        data = parquet_bytes(table.cast(schema))
+    def _file(
+        self,
+        role: str,
+        shard: int,
+        table: pa.Table,
+        schema: pa.Schema,
+        row_group: int = ROW_GROUP,
+    ) -> ShardEntry:
+        data = parquet_bytes(table.cast(schema), row_group)
         name = shard_name(role, shard, self._context.scan.plan.shards)
         files.write_atomic(files.join(self._context.out, *name.split("/")), data)
         return file_entry(name, data, len(table))
@@ -256,7 +218,7 @@ def read_result(context: WriteContext, shard: int) -> ShardResult | None:
     if not files.exists(path):
         return None
     result = msgspec.json.decode(files.read_bytes(path), type=ShardResult)
-    for entry in (result.kept, result.dropped):
+    for entry in result.entries:
         place = files.join(context.out, *entry.path.split("/"))
         if not files.exists(place):
             return None

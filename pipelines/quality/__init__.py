@@ -1,11 +1,25 @@
 """Quality signals: pure functions from a batch of documents to columns of numbers."""
 
 from pipelines.quality.signals import (
+    DEFAULT,
     SIGNALS,
+    ReferenceConfig,
     SignalsConfig,
+    check_signals,
     compute_signals,
     definitions,
+    known_signals,
     signal_fields,
 )
 
-__all__ = ["SIGNALS", "SignalsConfig", "compute_signals", "definitions", "signal_fields"]
+__all__ = [
+    "DEFAULT",
+    "SIGNALS",
+    "ReferenceConfig",
+    "SignalsConfig",
+    "check_signals",
+    "compute_signals",
+    "definitions",
+    "known_signals",
+    "signal_fields",
+]

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.quality import compression, gopher, lines, repetition
+from pipelines.quality import compression, gopher, lines, pii, plugins, reference, repetition
+from shards.errors import RecipeError
 
 SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "bytes": (pa.int64(), "bytes of the UTF-8 text"),
@@ -56,29 +57,95 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
 """Name → type and meaning, in the order of the columns. Lines are those that are not blank."""
 
 
+class ReferenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `[signals.reference]` table: what documents are measured against.
+
+    `paths` are the reference: good documents, as files that `[input]` could read. `base_paths` is
+    what they are to be told from, the corpus itself (`input.paths`) if empty. In their place
+    `model` can name a file that was saved before. `hash` pins the outcome: with another one the
+    job stops.
+    """
+
+    paths: list[str] = []
+    base_paths: list[str] = []
+    model: str = ""
+    hash: str = ""
+
+
 class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The `[signals]` table of a recipe. `zstd_level` is that of `zstd_bpb`."""
+    """The `[signals]` table of a recipe.
+
+    `zstd_level` is that of all zstd signals. `pii` adds `pii.SIGNALS`, `reference` adds
+    `reference.SIGNALS`, and each name in `plugins` the signals of an installed plug-in
+    (`plugins.py`).
+    """
 
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=22)] = 3
+    pii: bool = False
+    reference: ReferenceConfig | None = None
+    plugins: list[str] = []
 
 
-def signal_fields() -> list[pa.Field]:
+DEFAULT = SignalsConfig()
+"""The table of a recipe that has none."""
+
+
+def check_signals(config: SignalsConfig) -> None:
+    """Refuse a `[signals]` table that cannot be used.
+
+    Raises:
+        RecipeError: a reference without documents or with two definitions; a plug-in that is not
+            installed, or whose column another one has.
+    """
+    own = config.reference
+    if own is not None and bool(own.paths) == bool(own.model):
+        raise RecipeError("signals.reference: name either paths (documents) or model (a file)")
+    if own is not None and own.model and own.base_paths:
+        raise RecipeError("signals.reference: a model has its base already; leave out base_paths")
+    known_signals(config)
+
+
+def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataType, str]]:
+    """Return name → type and meaning of the signals that a recipe has, in the order of columns."""
+    known = dict(SIGNALS)
+    if config.pii:
+        known |= pii.SIGNALS
+    if config.reference is not None:
+        known |= reference.SIGNALS
+    for name in config.plugins:
+        added = plugins.load(name).SIGNALS
+        for column in added:
+            if column in known:
+                raise RecipeError(f"signals.plugins: {name!r}: the column {column!r} exists")
+        known |= added
+    return known
+
+
+def signal_fields(config: SignalsConfig = DEFAULT) -> list[pa.Field]:
     """Return the signal columns of a documents dataset, null where a record was not read."""
-    return [pa.field(name, type_) for name, (type_, _) in SIGNALS.items()]
+    return [pa.field(name, type_) for name, (type_, _) in known_signals(config).items()]
 
 
-def definitions() -> dict[str, str]:
+def definitions(config: SignalsConfig = DEFAULT) -> dict[str, str]:
     """Return name → version of each definition; a change of either changes the dataset id."""
-    return {
+    found = {
         "gopher": gopher.VERSION,
         "gopher_repetition": repetition.VERSION,
         "lines": lines.VERSION,
         "zstd_bpb": compression.VERSION,
     }
+    if config.pii:
+        found["pii"] = pii.VERSION
+    if config.reference is not None:
+        found |= reference.definitions()
+    return found | {f"plugin {name}": plugins.load(name).VERSION for name in config.plugins}
 
 
 def compute_signals(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], config: SignalsConfig
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    config: SignalsConfig,
+    against: reference.Reference | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Measure documents.
 
@@ -86,10 +153,12 @@ def compute_signals(
         data: uint8, UTF-8.
         offsets: int64 (n + 1); document i is `data[offsets[i]:offsets[i + 1]]`.
         config: the `[signals]` table.
+        against: what its `reference` table stands for.
 
     Returns:
-        For each of `SIGNALS`, in that order, an array (n) of its type: a pure function of each
-        document's bytes, the same in whatever batch it stands. Shares are counts divided once.
+        For each of `known_signals`, in that order, an array (n) of its type: a pure function of
+        each document's bytes, the same in whatever batch it stands. Shares are counts divided
+        once.
     """
     counts = gopher.count(data, offsets)
     words, n_lines = counts[:, gopher.WORDS], counts[:, gopher.LINES]
@@ -106,7 +175,16 @@ def compute_signals(
         "gopher_alphabetic_words": gopher.share(counts[:, gopher.ALPHABETIC_WORDS], words),
         "gopher_stop_words": counts[:, gopher.STOP_WORDS].copy(),
     }
-    return columns | _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
+    columns |= _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
+    if config.pii:
+        columns |= pii.count(data, offsets)
+    if config.reference is not None:
+        if against is None:
+            raise RecipeError("signals.reference: the reference was not trained")
+        columns |= reference.measure(against, data, offsets, columns["zstd_bpb"])
+    for name in config.plugins:
+        columns |= plugins.compute(name, data, offsets)
+    return columns
 
 
 def _repetition(

@@ -5,6 +5,7 @@ take a function that opens a path, so they know neither Beam nor any file system
 """
 
 from pipelines.readers.formats import FORMATS, OpenFile
+from pipelines.readers.html import definition as web_definition
 from pipelines.readers.jsonl import Fields
 from pipelines.readers.ranges import Range, plan_ranges
 from pipelines.readers.read import read_range
@@ -19,4 +20,5 @@ __all__ = [
     "Range",
     "plan_ranges",
     "read_range",
+    "web_definition",
 ]

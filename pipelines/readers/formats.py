@@ -6,6 +6,7 @@
 | `text` | `.txt`, `.md` | the whole file |
 | `text-lines` | none: ask for it | a line that is not blank |
 | `parquet` | `.parquet` | a row |
+| `warc` | `.warc`, `.wet` | a web page |
 
 All but Parquet may be compressed: `.gz` or `.zst` follows the suffix.
 """
@@ -20,7 +21,7 @@ OpenFile = Callable[[str], BinaryIO]
 
 Compression = Literal["none", "gzip", "zstd"]
 
-FORMATS = ("jsonl", "text", "text-lines", "parquet")
+FORMATS = ("jsonl", "text", "text-lines", "parquet", "warc")
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -29,6 +30,8 @@ _BY_SUFFIX = {
     ".txt": "text",
     ".md": "text",
     ".parquet": "parquet",
+    ".warc": "warc",
+    ".wet": "warc",
 }
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 

@@ -19,6 +19,10 @@ OPEN_END = 2**63 - 1
 """The end of a range that goes to the end of a compressed file, wherever that is."""
 
 
+_WHOLE = ("text", "warc")
+"""Formats of which a reader must see the whole file."""
+
+
 class Range(msgspec.Struct, frozen=True):
     """A span of one file: records whose position lies in `[start, end)` belong to it.
 
@@ -54,7 +58,7 @@ def plan_ranges(
     """Cut a file into ranges of about `range_bytes` decompressed bytes.
 
     Plain JSONL and text-lines are cut anywhere, multi-frame zstd with content sizes at frames,
-    Parquet at row groups; a gzip file, any other zstd file and a `text` document are one range.
+    Parquet at row groups; gzip, any other zstd file, `text` and `warc` files are one range.
 
     Args:
         path: the file.
@@ -77,7 +81,7 @@ def plan_ranges(
         return _zstd_ranges(path, kind, size, open_file, range_bytes)
     if compression == "gzip":
         return [Range(path, kind, compression, 0, OPEN_END, bytes=size)]
-    if kind == "text":
+    if kind in _WHOLE:
         return [Range(path, kind, compression, 0, OPEN_END, bytes=size)]
     return [
         Range(path, kind, "none", start, end := min(start + range_bytes, size), bytes=end - start)
@@ -95,7 +99,7 @@ def _zstd_ranges(
         frames = walk_frames(path, file, size)
     cuts = [(0, 0)]  # (range start, offset)
     position = since = 0
-    if kind != "text" and all(frame.content_bytes is not None for frame in frames[:-1]):
+    if kind not in _WHOLE and all(frame.content_bytes is not None for frame in frames[:-1]):
         for frame in frames:
             if since >= range_bytes:
                 cuts.append((position + 1, frame.offset))

@@ -6,12 +6,14 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from pipelines.readers.formats import OpenFile
+from pipelines.readers.html import page_text
 from pipelines.readers.jsonl import BOM, Fields, line_parser
 from pipelines.readers.lines import lines
 from pipelines.readers.parquet import read_rows
 from pipelines.readers.ranges import Range
 from pipelines.readers.rows import Record, bad_record, batches
 from pipelines.readers.streams import Gap, Piece, gzip_pieces, plain_pieces
+from pipelines.readers.warc import warc_records
 from pipelines.readers.zstd import zstd_pieces
 
 BATCH_BYTES = 8 << 20
@@ -61,6 +63,9 @@ def read_range(
         pieces = _pieces(file, range_)
         if range_.format == "text":
             yield from batches(_whole(pieces, max_record_bytes), batch_bytes, escaped=False)
+        elif range_.format == "warc":
+            items = warc_records(pieces, max_record_bytes, page_text)
+            yield from batches(items, batch_bytes, escaped=False)
         elif range_.format == "text-lines":
             items = _text_lines(pieces, range_, max_record_bytes)
             yield from batches(items, batch_bytes, escaped=False)

@@ -41,6 +41,11 @@ ERRORS = {
     "corrupt_gzip": "gzip data that does not decode, or whose checksum differs",
     "truncated_zstd": "the file ends inside a zstd frame",
     "corrupt_zstd": "zstd data that does not decode, or whose checksum differs",
+    "truncated_warc": "the file ends inside a WARC record",
+    "corrupt_warc": "bytes that are no WARC record, or a record without a usable length",
+    "bad_http": "an HTTP response that cannot be decoded",
+    "http_status": "an HTTP response that is not 200 OK: a redirect, an error",
+    "not_text": "a web resource that is neither HTML nor plain text",
     "corrupt_parquet": "rows of a Parquet file that do not decode",
 }
 """Every reason that a reader gives, and its meaning."""

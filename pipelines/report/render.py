@@ -8,7 +8,7 @@ import msgspec
 from markupsafe import Markup
 
 from pipelines.curate.stats import HISTOGRAMS
-from pipelines.quality import SIGNALS
+from pipelines.quality import SIGNALS, SignalsConfig, known_signals
 from pipelines.report.axes import MINUS, quantity
 from pipelines.report.curves import forest, run_curves, study_curves
 from pipelines.report.data import Report
@@ -16,7 +16,9 @@ from pipelines.report.diff import side_by_side
 from pipelines.report.histograms import histogram
 from pipelines.report.ledger import DUPLICATES
 from pipelines.report.parts import Parts
+from shards.errors import AssayError
 from shards.inspect import human_bytes
+from shards.manifest import Content
 
 EXCERPT = 300
 """Characters of a dropped document that are shown."""
@@ -75,7 +77,7 @@ def _context(report: Report) -> dict[str, Any]:
             (pair, side_by_side(visible(pair.kept["text"]), visible(pair.dropped["text"])))
             for pair in (documents.pairs if documents else [])
         ],
-        "meaning": {name: text for name, (_, text) in SIGNALS.items()},
+        "meaning": {name: text for name, (_, text) in _signals(content).items()},
         "study": study,
         "run": run,
         "arms": {name: place for place, name in enumerate(study.arms)} if study else {},
@@ -137,3 +139,12 @@ def seconds(value: float) -> str:
 def plain(value: Any) -> str:
     """Write plain data as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2).decode()
+
+
+def _signals(content: Content | None) -> dict[str, Any]:
+    """Return the signals of a dataset; a plug-in that is not installed here adds no meaning."""
+    try:
+        config = msgspec.convert(content.recipe["signals"] if content else {}, SignalsConfig)
+        return known_signals(config)
+    except (AssayError, msgspec.ValidationError):
+        return SIGNALS

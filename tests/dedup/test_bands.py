@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from datasketch.lsh import _optimal_param
 
-from dedup.bands import NO_BAND, band_hashes, banding, candidate_probability, choose_bands
+from dedup.bands import (
+    NO_BAND,
+    area_bands,
+    band_hashes,
+    banding,
+    candidate_probability,
+    choose_bands,
+    jaccard_of,
+)
 from dedup.config import NearConfig
 from dedup.minhash import EMPTY
 
@@ -25,6 +33,12 @@ def test_the_documented_choice_against_datasketchs_optimiser():
     assert candidate_probability(0.5, 21, 6) == pytest.approx(0.28, abs=0.01)
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("num_perm", [1, 37, 128])
+def test_the_area_choice_is_datasketchs(threshold, num_perm):
+    assert area_bands(threshold, num_perm) == _optimal_param(threshold, num_perm, 0.5, 0.5)
+
+
 def test_a_threshold_near_zero_gets_single_rows():
     assert choose_bands(0.001, 16) == (16, 1)
 
@@ -32,6 +46,12 @@ def test_a_threshold_near_zero_gets_single_rows():
 def test_given_bands_win():
     assert banding(NearConfig(bands=4, rows=3)) == (4, 3)
     assert banding(NearConfig(threshold=0.7)) == choose_bands(0.7, 128)
+    assert banding(NearConfig(optimise="area")) == (9, 13)
+
+
+def test_bands_for_containment_follow_the_jaccard_of_the_most_unequal_pair():
+    config = NearConfig(threshold=0.8, measure="containment", size_ratio=0.5)
+    assert banding(config) == choose_bands(jaccard_of(0.8, 0.5), 128) == (64, 2)
 
 
 def test_hashes_are_equal_where_the_rows_of_the_same_band_are():

@@ -17,6 +17,9 @@ def test_keep_policies(keep):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        ({"keep": "sources"}, "needs the sources, best first"),
+        ({"sources": ["a"]}, "nothing else has them"),
+        ({"keep": "sources", "sources": ["a", "b", "a"]}, "names a source twice"),
         ({"threshold": 0.0}, "> 0"),
         ({"threshold": 1.5}, "<= 1"),
         ({"ngram": 0}, ">= 1"),

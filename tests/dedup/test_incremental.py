@@ -30,7 +30,7 @@ def one_run(flat, texts, eligible, config=CONFIG):
     n = len(texts)
     rank = np.arange(n)
     edges = near_duplicates(*flat(texts), config, contents(flat, texts), rank)
-    matched, jaccard = keep_greedy(n, edges.left, edges.right, edges.jaccard, eligible, rank)
+    matched, jaccard = keep_greedy(n, edges.left, edges.right, edges.similarity, eligible, rank)
     return matched, jaccard, connected_components(n, edges.left, edges.right)
 
 

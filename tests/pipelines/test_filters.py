@@ -212,3 +212,36 @@ def test_the_gopher_preset_decides_at_the_papers_limits(text, reason):
     rules = make_rules(FiltersConfig(presets=["gopher"]))
     failed, _ = apply_rules(rules, compute_signals(data, offsets, SignalsConfig()))
     assert (rules[failed[0]].name if failed[0] >= 0 else "") == reason
+
+
+def test_an_expression_is_a_rule_with_the_recipes_name():
+    config = FiltersConfig(
+        bounds={"bytes": Bound(min=10)},
+        keep={"prose": "gopher_stop_words >= 2 or zstd_bpb < 3", "b": "chars * 2 > bytes"},
+    )
+    rules = make_rules(config)
+    assert [rule.name for rule in rules] == ["bytes_min", "b", "prose"]
+    assert rules[2].columns == ["gopher_stop_words", "zstd_bpb"]
+    columns = {
+        "bytes": np.array([9, 20, 20, 20]),
+        "chars": np.array([9, 20, 20, 4]),
+        "gopher_stop_words": np.array([0, 2, 0, 2]),
+        "zstd_bpb": np.array([5, 5, 5, 5], np.float32),
+    }
+    failed, measured = apply_rules(rules, columns)
+    assert failed.tolist() == [0, -1, 2, 1]
+    assert np.isnan(measured).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "message"),
+    [
+        ("prose", "zstd_bbp < 3", "filters.keep.prose: .*unknown column 'zstd_bbp'"),
+        ("prose", "chars + 1", "not true or false"),
+        ("two words", "chars > 1", "letters, digits and _"),
+        ("chars_min", "chars > 1", "does not end in"),
+    ],
+)
+def test_an_expression_that_cannot_be_a_rule_is_refused(name, expression, message):
+    with pytest.raises(RecipeError, match=message):
+        make_rules(FiltersConfig(keep={name: expression}))

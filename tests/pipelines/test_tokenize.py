@@ -14,6 +14,7 @@ from pipelines import token_shards
 from pipelines.commands.tokenize import tokenize_command
 from pipelines.runners import JobOptions, RunnerOptions
 from pipelines.tokenize import TokenizeConfig, check_counts, tokenize
+from shards.dataset import TokenDataset
 from shards.errors import CorruptError, DatasetError, RecipeError, ReconcileError
 from shards.manifest import MANIFEST, Content, Counts, encode_manifest, new_manifest, read_manifest
 from shards.tokens import open_token_shard, shard_entry
@@ -46,7 +47,7 @@ def model(tmp_path_factory):
     return str(path)
 
 
-def parquet(rows, role):
+def parquet(rows, role, **more):
     ids = [xxhash.xxh3_128_digest(repr(row).encode()) for row in rows]
     columns = {
         "doc_id": pa.array(ids, pa.binary(16)),
@@ -58,7 +59,7 @@ def parquet(rows, role):
         columns["reason"] = pa.array([row[2] for row in rows], pa.string())
     columns["zstd_bpb"] = pa.array([1.0] * len(rows), pa.float32())
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
+    pq.write_table(pa.table(columns | more), sink)
     return sink.getvalue()
 
 
@@ -195,6 +196,53 @@ def test_a_damaged_document_shard_stops_the_job(data, model, tmp_path):
     with pytest.raises(CorruptError, match=r"kept/00001-of-00002\.parquet: block 0"):
         tokenize(str(data), model, str(tmp_path / "out"), KEPT, QUIET)
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_bytes_per_token_by_language_are_in_the_manifest(data, model, tmp_path):
+    entries = read_manifest(data).content.shards
+    for number, rows in enumerate(KEPT_DOCUMENTS):
+        raw = parquet(rows, "kept", lang=pa.array(["py", ["de", None][number]], pa.string()))
+        path = entries["kept"][number].path
+        (data / path).write_bytes(raw)
+        entries["kept"][number] = shard_entry(path, raw, documents=len(rows))
+    rewrite(data, shards=entries)
+    stats = tokenize(str(data), model, str(tmp_path / "out"), KEPT, QUIET)[0].content.stats
+    coder = Tokenizer.load(model)
+    sizes = [len(coder.encode(rows[0][1])) for rows in KEPT_DOCUMENTS]
+    assert list(stats["languages"]) == ["de", "py", "unknown"]
+    assert stats["languages"]["py"] == 22 / sum(sizes)
+
+
+def test_a_missing_document_shard_is_noticed_before_anything_is_undone(data, model, tmp_path):
+    out = tmp_path / "out"
+    tokenize(str(data), model, str(out), KEPT, QUIET)
+    (data / "kept" / "00001-of-00002.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"00001-of-00002\.parquet: shard is missing"):
+        tokenize(str(data), model, str(out), ALL, QUIET)
+    assert verify(out) == []
+
+
+def test_too_many_sources_are_refused_before_anything_is_made(data, model, tmp_path):
+    rewrite(data, sources={f"s{number}": Counts() for number in range((1 << 16) + 1)})
+    with pytest.raises(DatasetError, match="65,537 sources"):
+        tokenize(str(data), model, str(tmp_path / "out"), KEPT, QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_remedy_for_a_changed_shard_gives_the_same_dataset_again(data, model, tmp_path):
+    out = tmp_path / "out"
+    whole, _ = tokenize(str(data), model, str(out), KEPT, QUIET)
+    damaged = out / whole.content.shards["tokens"][1].path
+    raw = bytearray(damaged.read_bytes())
+    raw[-200] ^= 1
+    damaged.write_bytes(raw)
+    with pytest.raises(CorruptError, match="delete it and run `assay tokenize` again"):
+        TokenDataset.open(out).shard(1)
+    damaged.unlink()
+    again, ran = tokenize(str(data), model, str(out), KEPT, QUIET)
+    assert ran
+    assert again.dataset_id == whole.dataset_id
+    assert verify(out) == []
 
 
 def test_counts_that_do_not_add_up_stop_the_job(data, model, tmp_path):

@@ -14,7 +14,10 @@ def make_nodes(rows):
 
 
 def make_edges(rows):
-    return np.array(rows, EDGE)
+    """Edges of (left, right, similarity, exact); the band is the similarity's first digit."""
+    return np.array(
+        [(a, b, j, j, -1 if exact else int(10 * j + 1e-6), exact) for a, b, j, exact in rows], EDGE
+    )
 
 
 def by_id(table):
@@ -38,7 +41,20 @@ def test_copy_of_a_near_duplicate_points_at_the_document_that_is_kept():
     decided = by_id(decide(nodes, edges)[0])
     assert decided[b"c"]["matched"].rstrip(b"\0") == b"a"
     assert not decided[b"c"]["exact"]
-    assert decided[b"c"]["jaccard"] == np.float32(0.9)
+    assert decided[b"c"]["jaccard"] == decided[b"c"]["similarity"] == np.float32(0.9)
+    assert (decided[b"c"]["band"], decided[b"c"]["size"]) == (9, 3)
+
+
+def test_the_measure_decides_and_the_jaccard_is_evidence():
+    # 2 lies inside 1 (Jaccard 0.3), 3 equals 2 in its n-grams, and has no edge to 1.
+    nodes = make_nodes([(1, b"a", True, 0.0), (2, b"b", True, 1.0), (3, b"c", True, 2.0)])
+    below = np.nextafter(np.float32(1), np.float32(0))
+    edges = np.array([(1, 2, below, 0.3, 5, False), (2, 3, 1.0, 1.0, 0, False)], EDGE)
+    decided = by_id(decide(nodes, edges)[0])
+    for name in (b"b", b"c"):
+        row = decided[name]
+        assert row["matched"].rstrip(b"\0") == b"a"
+        assert (row["similarity"], row["jaccard"], row["band"]) == (below, np.float32(0.3), 5)
 
 
 def test_filtered_document_never_keeps_another_out_but_joins_its_cluster():

@@ -32,7 +32,8 @@ def graphs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "run_pipeline", record)
         patch.setattr(inputs, "run_pipeline", record)
-        recipe = curate_recipe({"input": {"paths": [str(folder / "in.jsonl")]}})
+        dedup = {"repeats": {"unit": "substring"}}
+        recipe = curate_recipe({"input": {"paths": [str(folder / "in.jsonl")]}, "dedup": dedup})
         curate(recipe, str(folder / "out"), JobOptions(quiet=True))
     return found
 
@@ -45,7 +46,14 @@ def pardos(graph):
 
 
 def test_every_stage_is_a_graph(graphs):
-    assert list(graphs) == ["hash", "scan", "resolve", "write"]
+    assert list(graphs) == [
+        "hash",
+        "scan",
+        "resolve",
+        "find-anchors",
+        "find-passages",
+        "write",
+    ]
 
 
 def test_no_state_no_timers_no_side_inputs(graphs):
@@ -72,5 +80,5 @@ def test_keys_have_coders_that_are_the_same_on_every_worker(graphs):
                 (collection,) = transform.inputs.values()
                 pair = parts.coders[parts.pcollections[collection].coder_id]
                 keys.append(parts.coders[pair.component_coder_ids[0]].spec.urn)
-    assert len(keys) == 3
+    assert len(keys) == 5
     assert set(keys) <= DETERMINISTIC

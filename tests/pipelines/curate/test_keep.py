@@ -31,6 +31,15 @@ def test_earliest_follows_the_file_and_then_the_position():
     assert tie.tolist() == [70, 30]
 
 
+def test_sources_come_by_priority_and_then_the_longest():
+    near = {"keep": "sources", "sources": ["wiki", "books"]}
+    recipe = curate_recipe({"input": {"paths": ["x"]}, "dedup": {"near": near}})
+    columns = {"bytes": [9, 5, 7, 8, 6], "source": ["web", "wiki", "wiki", "books", "?"]}
+    table = pa.table({**columns, "position": list(range(5))})
+    ranks = pair_rank(*keep_order(table, recipe, 0), "sources")
+    assert np.argsort(ranks).tolist() == [2, 1, 3, 0, 4]
+
+
 def test_an_unknown_signal_is_an_error_with_a_suggestion():
     with pytest.raises(RecipeError, match=r"best:zstd_bp.*did you mean 'zstd_bpb'"):
         policy_signal("best:zstd_bp")

@@ -1,11 +1,19 @@
+import random
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.quality.compression import zstd_bpb
+from pipelines.quality.compression import (
+    DICTIONARY_BYTES,
+    zstd_bpb,
+    zstd_dictionary,
+    zstd_dictionary_bpb,
+)
 from shards.text import flat
 
 PROSE = "It is a truth universally acknowledged, that a single man must be in want of a wife. " * 50
@@ -41,3 +49,25 @@ def test_edges():
     array = pa.array(["skipped", PROSE, "also"], pa.large_string())[1:2]
     assert zstd_bpb(*flat(array), 3).tolist() == [pytest.approx(slice_, abs=0)]
     assert zstd_bpb(np.zeros(0, np.uint8), np.zeros(1, np.int64), 3).shape == (0,)
+
+
+def samples(count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    rng = random.Random(1)
+    words = [f"{rng.getrandbits(40):x}" for _ in range(400)]
+    texts = [" ".join(rng.choices(words, k=200)) for _ in range(count)]
+    return flat(pa.array(texts, pa.large_string()))
+
+
+def test_a_dictionary_helps_and_its_level_is_the_one_given():
+    data, offsets = samples(60)
+    dictionary = zstd_dictionary(data, offsets, 3)
+    assert dictionary == zstd_dictionary(data, offsets, 3)
+    assert len(dictionary) <= DICTIONARY_BYTES
+    by_level = {level: zstd_dictionary_bpb(data, offsets, dictionary, level) for level in (1, 19)}
+    assert (by_level[19] < by_level[1]).all()
+    assert (by_level[1] < zstd_bpb(data, offsets, 1)).all()
+
+
+def test_too_little_text_makes_no_dictionary():
+    with pytest.raises(ValueError, match="1 documents"):
+        zstd_dictionary(*samples(1), 3)

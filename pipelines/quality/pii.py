@@ -1,0 +1,131 @@
+"""Personal data that has a form: e-mail and IP addresses, phone, card and IBAN numbers.
+
+Found by pattern, and where there is a check digit only if it is right, so that most numbers are
+left alone: names and addresses of people are not looked for. Here:
+
+* an *e-mail* address has one @, a domain of two labels or more, and 64 bytes at most before the @;
+* an *IP* address is four decimal numbers up to 255 with dots (which some version numbers are too);
+* a *phone* number begins with "+" and has 8 to 15 digits (E.164), or is three, three and four
+  digits with separators (North America), the area code perhaps in brackets;
+* a *card* number has 13 to 19 digits, in groups by one space or hyphen or in one, begins with 2 to
+  6, and its last digit is right (Luhn, ISO/IEC 7812-1);
+* an *IBAN* has two letters and 13 to 32 letters and digits, and is 1 modulo 97 (ISO 13616).
+
+Where two stand over the same bytes, the one that begins first counts, then the one named first.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+VERSION = "pii-v1"
+
+KINDS = ("email", "iban", "card", "phone", "ip")
+
+SIGNALS: dict[str, tuple[pa.DataType, str]] = {
+    "pii_email": (pa.int64(), "e-mail addresses"),
+    "pii_iban": (pa.int64(), "IBANs with the right check digits"),
+    "pii_card": (pa.int64(), "payment card numbers with the right check digit"),
+    "pii_phone": (pa.int64(), "phone numbers"),
+    "pii_ip": (pa.int64(), "IPv4 addresses"),
+}
+"""Name → type and meaning, in the order of the columns and of `KINDS`."""
+
+_EMAIL = re.compile(
+    rb"(?<![\w.%+-])\w[\w.%+-]{0,63}@(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.){1,8}[A-Za-z]{2,24}\b"
+)
+_IBAN = re.compile(
+    rb"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?!\w)"
+)
+_CARD = re.compile(rb"(?<![\w+.-])[2-6]\d{3}(?:[ -]?\d{1,6}){2,4}(?![\w-])")
+_PHONE = re.compile(
+    rb"(?<![\w+])\+\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,6}(?!\w)"
+    rb"|(?<![\w.+-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"
+)
+_PART = rb"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IP = re.compile(rb"(?<![\w.])(?:" + _PART + rb"\.){3}" + _PART + rb"(?![\w]|\.\d)")
+_NO_DIGIT = re.compile(rb"\D")
+
+
+class Found(NamedTuple):
+    """Bytes `start` to `end` of a document that are of one of `KINDS`."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def find(text: bytes) -> list[Found]:
+    """Return what was found in one document (UTF-8), in order, without overlap."""
+    candidates = sorted(_candidates(text), key=lambda item: (item.start, KINDS.index(item.kind)))
+    found: list[Found] = []
+    for item in candidates:
+        if not found or item.start >= found[-1].end:
+            found.append(item)
+    return found
+
+
+def mask(text: bytes) -> bytes:
+    """Return a document with what was found replaced by its kind, such as `<email>`."""
+    parts = []
+    at = 0
+    for item in find(text):
+        parts += [text[at : item.start], f"<{item.kind}>".encode()]
+        at = item.end
+    return b"".join([*parts, text[at:]])
+
+
+def count(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns `SIGNALS`, each int64 (n): how many of each kind a document has.
+
+    Args:
+        data: uint8, UTF-8.
+        offsets: int64 (n + 1); document i is `data[offsets[i]:offsets[i + 1]]`.
+    """
+    counts = np.zeros((len(KINDS), len(offsets) - 1), np.int64)
+    view = data.data
+    for row, (begin, end) in enumerate(pairwise(offsets.tolist())):
+        for item in find(bytes(view[begin:end])):
+            counts[KINDS.index(item.kind), row] += 1
+    return {f"pii_{kind}": counts[place] for place, kind in enumerate(KINDS)}
+
+
+def _candidates(text: bytes) -> Iterator[Found]:
+    if b"@" in text:
+        for match in _EMAIL.finditer(text):
+            yield Found(*match.span(), "email")
+    for kind, pattern, is_right in (
+        ("iban", _IBAN, _is_iban),
+        ("card", _CARD, _is_card),
+        ("phone", _PHONE, _is_phone),
+    ):
+        for match in pattern.finditer(text):
+            if is_right(match.group()):
+                yield Found(*match.span(), kind)
+    for match in _IP.finditer(text):
+        yield Found(*match.span(), "ip")
+
+
+def _is_iban(raw: bytes) -> bool:
+    plain = raw.replace(b" ", b"").decode().upper()
+    if not 15 <= len(plain) <= 34:
+        return False
+    moved = plain[4:] + plain[:4]
+    return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
+
+
+def _is_card(raw: bytes) -> bool:
+    digits = [byte - 0x30 for byte in _NO_DIGIT.sub(b"", raw)]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
+    return 13 <= len(digits) <= 19 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _is_phone(raw: bytes) -> bool:
+    return 8 <= len(_NO_DIGIT.sub(b"", raw)) <= 15

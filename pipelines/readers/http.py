@@ -1,0 +1,106 @@
+"""HTTP responses as they stand in WARC files: status, headers, and the body undone of its codings.
+
+Crawlers differ: some store a body as it came, some decode it and leave the headers. So a coding is
+undone only where the body looks as if it had it.
+"""
+
+import re
+import zlib
+from email.message import Message
+from typing import NamedTuple
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_TEXT = ("text/html", "application/xhtml+xml", "text/plain")
+
+
+class Page(NamedTuple):
+    """The body of a response: `kind` is its media type, `charset` what the header says or None."""
+
+    body: bytes
+    kind: str
+    charset: str | None
+
+
+class PageError(Exception):
+    """A response without a text; args are the reason and the detail of its ledger row."""
+
+
+def parse_response(raw: bytes, max_bytes: int) -> Page:
+    """Return the page of a stored HTTP response.
+
+    Args:
+        raw: status line, headers and body.
+        max_bytes: most bytes of a body that is decompressed.
+
+    Raises:
+        PageError: `http_status` where it is not 200, `not_text` where it is no HTML or plain text,
+            `bad_http` where it cannot be parsed, `record_too_large` where it decompresses to more
+            than `max_bytes`.
+    """
+    if not raw.startswith(b"HTTP/"):
+        raise PageError("not_text", f"not an HTTP response: {raw[:40]!r}")
+    end = _HEAD_END.search(raw)
+    head, body = (raw[: end.start()], raw[end.end() :]) if end else (raw, b"")
+    status, *lines = head.decode("latin-1").splitlines()
+    code = status.split()[1:2]
+    if code != ["200"]:
+        raise PageError("http_status", f"the response is {status[:80]!r}")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.setdefault(name.strip().lower(), value.strip())
+    kind, charset = _content_type(headers.get("content-type", ""))
+    if kind not in _TEXT:
+        raise PageError("not_text", f"Content-Type is {kind[:80]!r}")
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        body = _dechunk(body)
+    for coding in reversed(headers.get("content-encoding", "").lower().split(",")):
+        body = _decompress(body, coding.strip(), max_bytes)
+    return Page(body, kind, charset)
+
+
+def _content_type(value: str) -> tuple[str, str | None]:
+    """Return media type, HTML where none is stated, and character set."""
+    if not value:
+        return "text/html", None
+    message = Message()
+    message["Content-Type"] = re.sub(r"[\r\n]", " ", value)
+    return value.partition(";")[0].strip().lower(), message.get_content_charset()
+
+
+def _dechunk(body: bytes) -> bytes:
+    """Join the chunks (RFC 9112, 7.1) of a body; one that has none is returned as it is."""
+    parts = []
+    at = 0
+    while chunk := _CHUNK.match(body, at):
+        size = int(chunk.group(1), 16)
+        if size == 0:
+            break
+        parts.append(body[chunk.end() : chunk.end() + size])
+        at = chunk.end() + size
+        at += 2 if body[at : at + 2] == b"\r\n" else 1
+    return b"".join(parts) if parts else body
+
+
+def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
+    """Undo gzip or deflate; a body cut short gives what it has."""
+    if coding in {"", "identity"}:
+        return body
+    if coding in {"gzip", "x-gzip"}:
+        if not body.startswith(b"\x1f\x8b"):
+            return body  # the crawler has done it
+        member = zlib.decompressobj(wbits=31)
+    elif coding == "deflate":
+        wrapped = len(body) >= 2 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+        member = zlib.decompressobj(wbits=15 if wrapped else -15)
+    else:
+        raise PageError("bad_http", f"Content-Encoding {coding[:40]!r} is not supported")
+    try:
+        text = member.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise PageError("bad_http", f"Content-Encoding {coding!r}: {error}") from None
+    if len(text) > max_bytes:
+        raise PageError("record_too_large", f"the page decompresses to more than {max_bytes} bytes")
+    return text

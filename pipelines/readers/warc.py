@@ -1,0 +1,193 @@
+"""WARC and WET files (ISO 28500): one document a page, with its URL and record id.
+
+| record | becomes |
+|---|---|
+| `conversion` (what WET files hold), `resource` | its text |
+| `response` to HTTP | the text of its page |
+| `warcinfo`, `request`, `metadata`, `revisit`, … | nothing: they hold no document |
+
+A response that is no text (an image, a redirect, DNS) is a row with a reason, as is everything that
+cannot be read. Where bytes stand that are no record, reading goes on at the next line that begins
+a record: real crawls have wrong lengths, missing line ends and members cut off.
+"""
+
+from collections.abc import Callable, Iterator
+
+from pipelines.readers.http import Page, PageError, parse_response
+from pipelines.readers.rows import Record
+from pipelines.readers.streams import Gap, Piece
+
+ToText = Callable[[Page], str]
+"""Makes the text of a page; raises `PageError` where there is none."""
+
+_MAGIC = b"WARC/"
+_MAX_LINE_BYTES = 64 << 10
+_MAX_HEADERS = 1000
+_DOCUMENTS = ("response", "conversion", "resource")
+_CRAWLERS_OWN = "metadata:"
+"""Begins the URL of what wget stores about itself: its log and arguments."""
+
+_Item = tuple[int, bytes, Record]
+
+
+class _Cursor:
+    """Lines and bytes of a stream of pieces, up to its end or to a gap, whichever is first."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._buffer = b""
+        self._at = 0
+        self._begin = 0
+        self.gap: Gap | None = None
+
+    @property
+    def position(self) -> int:
+        """Decompressed byte of the next byte."""
+        return self._begin + self._at
+
+    def _more(self) -> bool:
+        """Read a piece; False at the end and at a gap, which stays there until `resume`."""
+        if self.gap is not None:
+            return False
+        piece = next(self._pieces, None)
+        if piece is None:
+            return False
+        if isinstance(piece, Gap):
+            self.gap = piece
+            return False
+        self._begin += self._at
+        self._buffer, self._at = self._buffer[self._at :] + piece, 0
+        return True
+
+    def resume(self) -> bool:
+        """Go on behind the gap; False where the stream ended there."""
+        gap, self.gap = self.gap, None
+        if gap is None or gap.resume is None:
+            return False
+        self._buffer, self._at, self._begin = b"", 0, gap.resume
+        return True
+
+    def line(self) -> bytes | None:
+        """Return the next line with its end, at most `_MAX_LINE_BYTES` of it; None at the end."""
+        while True:
+            end = self._buffer.find(b"\n", self._at) + 1
+            length = (end or len(self._buffer)) - self._at
+            if end or length >= _MAX_LINE_BYTES or not self._more():
+                break
+        length = min(length, _MAX_LINE_BYTES)
+        line = self._buffer[self._at : self._at + length]
+        self._at += length
+        return line or None
+
+    def take(self, size: int, *, keep: bool) -> bytes | None:
+        """Return the next `size` bytes (empty if not to be kept), None if there are fewer."""
+        parts = []
+        while size:
+            part = self._buffer[self._at : self._at + size]
+            self._at += len(part)
+            size -= len(part)
+            if keep:
+                parts.append(part)
+            if size and not self._more():
+                return None
+        return b"".join(parts)
+
+
+def warc_records(pieces: Iterator[Piece], max_bytes: int, to_text: ToText) -> Iterator[_Item]:
+    """Yield the documents of a WARC stream, and a row with a reason for what is none.
+
+    Args:
+        pieces: the whole stream from its first byte on.
+        max_bytes: larger records, or pages that decompress to more, are `record_too_large`.
+        to_text: makes the text of an HTTP response's page.
+
+    Positions are those of the records' first bytes in the decompressed file. The text of a record
+    is bytes of UTF-8.
+    """
+    cursor = _Cursor(pieces)
+    lost = False  # a row was yielded for what is being skipped
+    while True:
+        start = cursor.position
+        line = cursor.line()
+        if line is None:
+            if cursor.gap is None:
+                return
+            if not lost:
+                yield start, b"", Record(None, None, None, b"", *cursor.gap[:2])
+            lost = cursor.resume()
+            if not lost:
+                return
+        elif line.startswith(_MAGIC):
+            lost = False
+            item = _record(cursor, start, max_bytes, to_text)
+            if item is not None:
+                yield item
+                lost = item[2].error in _LOST
+        elif line.strip() and not lost:
+            lost = True
+            detail = f"no record begins at byte {start}: {line[:60]!r}"
+            yield start, b"", Record(None, None, None, b"", "corrupt_warc", detail)
+
+
+_LOST = {"corrupt_warc", "truncated_warc", "truncated_gzip", "corrupt_gzip"} | {
+    "truncated_zstd",
+    "corrupt_zstd",
+}
+
+
+def _record(  # noqa: PLR0911 - one return for each way to be no document
+    cursor: _Cursor, start: int, max_bytes: int, to_text: ToText
+) -> _Item | None:
+    """Read the record whose first line was read; None if it holds no document."""
+    headers, complete = _headers(cursor)
+    kind = headers.get("warc-type", "").lower()
+    url = headers.get("warc-target-uri", "").strip("<>") or None
+    id_ = headers.get("warc-record-id", "").strip("<>") or None
+
+    def bad(reason: str, detail: str) -> _Item:
+        return start, b"", Record(id_, None, url, b"", reason, detail)
+
+    end, where = cursor.gap[:2] if cursor.gap else ("truncated_warc", "the file ends")
+    if not complete:
+        return bad(end, f"{where}, in the head of a record")
+    stated = headers.get("content-length", "")
+    if not (stated.isascii() and stated.isdigit() and len(stated) < 19):
+        return bad("corrupt_warc", f"Content-Length is {stated[:40]!r}")
+    size = int(stated)
+    is_document = kind in _DOCUMENTS and not (url or "").startswith(_CRAWLERS_OWN)
+    type_ = headers.get("content-type", "text/plain").lower()
+    is_text = kind == "response" or type_.startswith("text/plain")
+    wanted = is_document and is_text and size <= max_bytes
+    body = cursor.take(size, keep=wanted)
+    if body is None:
+        end, where = cursor.gap[:2] if cursor.gap else ("truncated_warc", "the file ends")
+        return bad(end, f"{where}, in a record of {size} bytes")
+    if not is_document:
+        return None
+    if not is_text:
+        return bad("not_text", f"Content-Type is {type_[:80]!r}")
+    if not wanted:
+        return bad("record_too_large", f"the record has {size} bytes, more than {max_bytes}")
+    try:
+        text = to_text(parse_response(body, max_bytes)).encode() if kind == "response" else body
+    except PageError as error:
+        return bad(*error.args)
+    return start, text, Record(id_, None, url, text)
+
+
+def _headers(cursor: _Cursor) -> tuple[dict[str, str], bool]:
+    """Read header lines up to the blank line; return them and whether they had an end.
+
+    A name that comes twice keeps its first value.
+    """
+    headers: dict[str, str] = {}
+    for _ in range(_MAX_HEADERS):
+        line = cursor.line()
+        if line is None:
+            return headers, False
+        if not line.strip():
+            break
+        name, colon, value = line.decode("utf-8", "replace").partition(":")
+        if colon:
+            headers.setdefault(name.strip().lower(), value.strip())
+    return headers, True

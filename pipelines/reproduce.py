@@ -1,0 +1,95 @@
+"""Make a dataset again from what its manifest says, and compare the ids."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines import tokenize as tokenize_job
+from pipelines.curate.inputs import find_inputs, hash_inputs
+from pipelines.curate.job import curate
+from pipelines.recipe import curate_recipe, definitions
+from pipelines.runners import JobOptions
+from pipelines.tokenize import TokenizeConfig, tokenize
+from shards.config import decode
+from shards.errors import DatasetError, InputError
+from shards.manifest import Manifest, read_manifest
+from tokenizer.folder import read_model
+from tokenizer.model import Tokenizer
+
+
+def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
+    """Run the job that made `dataset` again, into `out`.
+
+    Inputs are looked for where the manifest says they were; their content is compared first, so
+    that a changed file is named instead of ending in another id.
+
+    Args:
+        dataset: folder of a documents or tokens dataset.
+        out: a folder that does not hold that dataset.
+        options: how to run the job.
+
+    Returns:
+        The ids that the manifest states and that the new dataset has.
+
+    Raises:
+        DatasetError: `out` is the dataset's own folder, the manifest comes from other versions of
+            the definitions, or a parent dataset or tokenizer is not the one that was used.
+        InputError: an input is missing or has changed.
+    """
+    manifest = read_manifest(dataset)
+    if Path(out).resolve() == Path(dataset).resolve():
+        raise DatasetError(f"{out}: is the dataset itself; choose another --out")
+    make = _documents if manifest.content.kind == "documents" else _tokens
+    return manifest.dataset_id, make(manifest, dataset, out, options).dataset_id
+
+
+def _documents(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
+    recipe = curate_recipe(_fact(manifest, "recipe", dataset))
+    web = "web_text" in manifest.content.definitions
+    _check_definitions(manifest, definitions(recipe.signals, web=web), dataset)
+    _check_inputs(manifest, hash_inputs(find_inputs(recipe), out, options))
+    return curate(recipe, out, options)[0]
+
+
+def _check_inputs(manifest: Manifest, hashed: list[tuple[str, int, str]]) -> None:
+    """Compare the inputs with what the manifest says they were."""
+    stated = {(entry.hash, entry.bytes) for entry in manifest.content.inputs}
+    for path, size, found in hashed:
+        if (found, size) not in stated:
+            raise InputError(
+                f"{path}: is not the file that was read: {size} bytes with xxh3-128 {found}, which"
+                " is none of the manifest's inputs"
+            )
+
+
+def _tokens(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
+    _check_definitions(manifest, tokenize_job.definitions(), dataset)
+    data, model = _fact(manifest, "data", dataset), _fact(manifest, "tokenizer", dataset)
+    parent = read_manifest(data).dataset_id
+    if [parent] != manifest.content.parents:
+        raise DatasetError(
+            f"{data}: holds dataset {parent}, but {dataset} was made from"
+            f" {', '.join(manifest.content.parents)}"
+        )
+    facts = dict(Tokenizer(read_model(Path(model)), model).facts)
+    if facts != manifest.content.tokenizer:
+        raise DatasetError(f"{model}: is not the tokenizer that {dataset} was made with")
+    config = decode(manifest.content.recipe, "tokenize", TokenizeConfig)
+    return tokenize(data, model, out, config, options)[0]
+
+
+def _check_definitions(manifest: Manifest, ours: dict[str, str], dataset: str) -> None:
+    theirs = manifest.content.definitions
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise DatasetError(
+                f"{dataset}: was made with {name} {theirs.get(name, 'of no version')!r}, this"
+                f" version of Assay has {ours.get(name, 'none')!r}; use Assay"
+                f" {manifest.run.get('assay', 'of that time')} to reproduce it"
+            )
+
+
+def _fact(manifest: Manifest, name: str, dataset: str) -> Any:
+    try:
+        return manifest.run[name]
+    except KeyError:
+        raise DatasetError(f"{dataset}: its manifest does not say run.{name}") from None

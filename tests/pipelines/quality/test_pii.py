@@ -1,0 +1,67 @@
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.quality import SignalsConfig, compute_signals, definitions, known_signals
+from pipelines.quality.pii import KINDS, count, find, mask
+from shards.text import flat
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("jane.doe+lists@mail.example.org", "email"),
+        ("GB82 WEST 1234 5698 7654 32", "iban"),
+        ("DE89370400440532013000", "iban"),
+        ("4111 1111 1111 1111", "card"),
+        ("378282246310005", "card"),
+        ("3782-822463-10005", "card"),
+        ("5555555555554444", "card"),
+        ("+49 (30) 901820", "phone"),
+        ("(415) 555-2671", "phone"),
+        ("905-674-3793", "phone"),
+        ("192.168.0.254", "ip"),
+        ("GB83 WEST 1234 5698 7654 32", None),
+        ("4111 1111 1111 1112", None),
+        ("user@localhost", None),
+        ("256.1.1.1", None),
+        ("1.2.3.4.5", None),
+        ("2026-11-24 12:00", None),
+        ("+12 34", None),
+        ("ISBN 978-0-306-40615-7", None),
+    ],
+)
+def test_each_kind_by_example(text, kind):
+    raw = f"é: {text}, and".encode()
+    found = find(raw)
+    assert [item.kind for item in found] == ([kind] if kind else [])
+    if kind:
+        assert raw[found[0].start : found[0].end] == text.encode()
+        assert mask(raw) == f"é: <{kind}>, and".encode()
+
+
+def test_counts_are_columns_where_the_recipe_asks():
+    texts = ["a@b.org, c@d.org at 10.0.0.1", "", "none"]
+    data, offsets = flat(pa.array(texts, pa.large_string()))
+    config = SignalsConfig(pii=True)
+    found = compute_signals(data, offsets, config)
+    assert list(found) == list(known_signals(config))
+    assert found["pii_email"].tolist() == [2, 0, 0]
+    assert found["pii_ip"].tolist() == [1, 0, 0]
+    assert "pii" in definitions(config)
+    assert "pii_email" not in known_signals(SignalsConfig())
+
+
+@given(st.text(st.sampled_from("a1@.+- 4é")), st.text())
+def test_masked_text_is_utf8_and_spans_do_not_overlap(one, other):
+    text = (one + other).encode()
+    found = find(text)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(item.kind in KINDS for item in found)
+    mask(text).decode()
+    assert sum(c[0] for c in count(*flat(pa.array([text.decode()]))).values()) == len(found)
+    assert count(np.zeros(0, np.uint8), np.zeros(1, np.int64))["pii_ip"].shape == (0,)

@@ -1,0 +1,81 @@
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.readers.http import PageError, parse_response
+
+BODY = b"<p>One page</p>"
+
+
+def response(body=BODY, *headers, status=b"HTTP/1.1 200 OK", end=b"\r\n"):
+    lines = [status, *(headers or (b"Content-Type: text/html",))]
+    return end.join(lines) + end + end + body
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_kind_and_charset_are_the_headers(end):
+    raw = response(BODY, b'CONTENT-TYPE: Text/HTML; charset="EUC-JP"', end=end)
+    assert parse_response(raw, 99) == (BODY, "text/html", "euc-jp")
+    assert parse_response(response(BODY, b"X: y"), 99) == (BODY, "text/html", None)
+
+
+CHUNKED = b"5\r\n<p>On\r\n0A;x=y\r\ne page</p>\r\n0\r\n\r\n"
+RAW_DEFLATE = zlib.compress(BODY)[2:-4]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        (b"Content-Encoding: gzip", gzip.compress(BODY)),
+        (b"Content-Encoding: gzip", BODY),  # the crawler has undone it
+        (b"Content-Encoding: deflate", zlib.compress(BODY)),
+        (b"Content-Encoding: deflate", RAW_DEFLATE),
+        (b"Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(BODY))),
+        (b"Transfer-Encoding: chunked", CHUNKED),
+        (b"Transfer-Encoding: chunked", BODY),
+    ],
+)
+def test_codings_are_undone_where_the_body_has_them(coding, body):
+    assert parse_response(response(body, coding), 99).body == BODY
+
+
+def test_a_bomb_is_stopped_at_the_limit():
+    bomb = gzip.compress(bytes(50_000_000))
+    assert len(bomb) < 100_000
+    with pytest.raises(PageError) as caught:
+        parse_response(response(bomb, b"Content-Encoding: gzip"), 1000)
+    assert caught.value.args == (
+        "record_too_large",
+        "the page decompresses to more than 1000 bytes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"example.org. IN A 1.2.3.4", "not_text"),
+        (response(b"\xff\xd8", b"Content-Type: image/jpeg"), "not_text"),
+        (response(status=b"HTTP/1.1 301 Moved Permanently"), "http_status"),
+        (response(status=b"HTTP/1.1"), "http_status"),
+        (response(b"x", b"Content-Encoding: br"), "bad_http"),
+        (response(b"\x1f\x8b\x08garbage", b"Content-Encoding: gzip"), "bad_http"),
+    ],
+)
+def test_what_is_no_page_has_a_reason(raw, reason):
+    with pytest.raises(PageError) as caught:
+        parse_response(raw, 99)
+    assert caught.value.args[0] == reason
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"chunked", b"gzip", b"deflate"]))
+def test_no_bytes_are_more_than_a_page_or_a_reason(body, coding):
+    for header in (b"Transfer-Encoding: ", b"Content-Encoding: "):
+        try:
+            assert len(parse_response(response(body, header + coding), 300).body) <= 300
+        except PageError as error:
+            reason, detail = error.args
+            assert reason in {"bad_http", "record_too_large"}
+            assert detail

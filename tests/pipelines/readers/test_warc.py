@@ -1,0 +1,109 @@
+import gzip
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.readers import read
+from pipelines.readers.warc import warc_records
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+
+
+def record(kind, body, number=0, **headers):
+    fields = {
+        "WARC-Type": kind,
+        "WARC-Record-ID": f"<urn:uuid:{number}>",
+        "WARC-Target-URI": f"http://example.org/{number}",
+        "Content-Length": len(body),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"WARC/1.0\r\n{head}\r\n".encode() + body + b"\r\n\r\n"
+
+
+def to_text(page):
+    return page.body.decode()
+
+
+def parse(data, max_bytes=1000, piece=7):
+    pieces = (data[at : at + piece] for at in range(0, len(data), piece))
+    return [(at, made) for at, _, made in warc_records(pieces, max_bytes, to_text)]
+
+
+CRAWL = [
+    record("warcinfo", b"software: x\r\n"),
+    record("request", b"GET / HTTP/1.1\r\n\r\n", 1),
+    record("response", PAGE + b"page one", 1),
+    record("revisit", b"HTTP/1.1 304\r\n\r\n", 2),
+    record("conversion", "téxt two".encode(), 2, Content_Type="text/plain"),
+    record("resource", b"\xff\xd8", 3, Content_Type="image/jpeg"),
+    record("resource", b"log", 4, WARC_Target_URI="metadata://wget.log"),
+]
+
+
+def test_documents_have_their_position_url_and_record_id():
+    data = b"".join(CRAWL)
+    at = [sum(map(len, CRAWL[:k])) for k in range(len(CRAWL))]
+    for piece in (1, 64, 10**6):
+        one, two, image = parse(data, piece=piece)
+        assert one == (at[2], ("urn:uuid:1", None, "http://example.org/1", b"page one", None, None))
+        assert (two[0], two[1].text.decode()) == (at[4], "téxt two")
+        assert (image[0], image[1].error, image[1].id) == (at[5], "not_text", "urn:uuid:3")
+
+
+@pytest.mark.parametrize(
+    ("quirk", "reason"),
+    [
+        (b"garbage\r\nmore of it\r\n", "corrupt_warc"),
+        (record("response", b"x", Content_Length="many"), "corrupt_warc"),
+        (record("response", PAGE + b"too long " * 9, Content_Length=60), "corrupt_warc"),
+        (record("response", PAGE + bytes(2000)), "record_too_large"),
+        (record("response", b"HTTP/1.1 404 Not Found\r\n\r\n"), "http_status"),
+    ],
+)
+def test_damage_is_a_row_and_reading_goes_on_at_the_next_record(quirk, reason):
+    rows = parse(CRAWL[2] + quirk + CRAWL[4])
+    assert [made.error for _, made in rows if made.error] == [reason]
+    assert next(made.text.decode() for _, made in rows if not made.error) == "page one"
+    assert rows[-1][1].text.decode() == "téxt two"
+
+
+def test_lax_line_ends_and_missing_ones_are_no_damage():
+    bare = CRAWL[2].replace(b"\r\n", b"\n", 5)
+    assert [made.text.decode() for _, made in parse(bare.rstrip() + b"\n" + CRAWL[4])] == [
+        "page one",
+        "téxt two",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_clipped_file_gives_what_it_has_and_one_error(memory, monkeypatch, suffix):
+    monkeypatch.setattr(read, "page_text", to_text)
+    pages = [record("response", PAGE + b"page %d" % n * 50, n) for n in range(20)]
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+    data = b"".join(map(pack, pages))
+    whole = memory.rows(f"a.warc{suffix}", data, 100)
+    assert [row["url"] for row in whole] == [f"http://example.org/{n}" for n in range(20)]
+    cut = len(b"".join(map(pack, pages[:7])))
+    *good, last = memory.rows(f"a.warc{suffix}", data[: cut + len(pack(pages[7])) // 2])
+    assert good == whole[:7]
+    reason = {"": "warc", ".gz": "gzip", ".zst": "zstd"}[suffix]
+    assert (last["error"], last["text"]) == (f"truncated_{reason}", None)
+    assert last["position"] == whole[7]["position"]
+
+
+def test_wet_files_need_no_extraction(memory):
+    (row,) = memory.rows("crawl.warc.wet.gz", gzip.compress(CRAWL[0] + CRAWL[4]))
+    assert (row["text"], row["id"]) == ("téxt two", "urn:uuid:2")
+
+
+@given(
+    st.lists(st.sampled_from([*CRAWL, b"\r\n", b"WARC/1.0\r\n", b"\x00\xff"])), st.integers(1, 90)
+)
+def test_no_bytes_crash_and_positions_rise(parts, piece):
+    rows = parse(b"".join(parts), piece=piece)
+    positions = [at for at, _ in rows]
+    assert positions == sorted(set(positions))
+    assert rows == parse(b"".join(parts), piece=10**6)
