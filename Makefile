@@ -12,7 +12,7 @@ install: $(STAMP)
 # The lock is a pip constraints file: versions only, no addresses.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,web,lang]'
 	touch $(STAMP)
 
 demo: install
