@@ -11,6 +11,7 @@ adversarial corpora.
 
 import argparse
 import json
+import os
 import random
 import re
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 
 from benchmarks.corpus import Flat, cpu_seconds, documents, flat, pool
 from benchmarks.dedup_edits import edits
-from benchmarks.dedup_peers import against, peers
+from benchmarks.dedup_peers import N_SLOW, Work, against, peers
 from dedup.components import connected_components
 from dedup.config import NearConfig
 from dedup.exact import content_hashes
@@ -183,12 +184,25 @@ def incremental(texts: list[str]) -> dict[str, float | bool]:
 
 
 def compare(texts: list[str]) -> dict[str, Any]:
-    """Measure ours and the other tools on the same texts."""
+    """Measure ours and the other tools on the same texts, in turns."""
     truth = true_pairs([word_ngrams(text) for text in texts], 0.8)
     twins = {doc for pair in truth for doc in pair}
     flagged = {doc for pair in found_pairs(texts, 0.8) for doc in pair}
-    ours = {**speed(texts, 3), **against(flagged, twins)}
-    return {"twins": len(twins), "ours": ours, **peers(texts, twins)}
+    batch, config = flat(texts), NearConfig()
+    work = {
+        "signatures_docs_per_cpu_s": Work(lambda _: signatures(*batch, config), texts),
+        "duplicates_docs_per_cpu_s": Work(lambda _: deduplicate(batch, config), texts),
+        "datasketch_docs_per_cpu_s": Work(datasketch_signatures, texts[:N_SLOW]),
+    }
+    others, ours = peers(texts, twins, work)
+    others["datasketch"] = {"signatures_docs_per_cpu_s": ours.pop("datasketch_docs_per_cpu_s")}
+    signed = ours["signatures_docs_per_cpu_s"]
+    times = {
+        name: round(signed / row["signatures_docs_per_cpu_s"], 1) for name, row in others.items()
+    }
+    ours.update(against(flagged, twins))
+    load = [round(value, 1) for value in os.getloadavg()]
+    return {"twins": len(twins), "load": load, "ours": ours, **others, "ratio_signatures": times}
 
 
 def add(index: SignatureIndex, batch: Flat, keys: UInt64) -> SignatureIndex:

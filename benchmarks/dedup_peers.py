@@ -4,23 +4,24 @@
 
 Each gets the same texts and word 5-grams, and the bands of ours (datatrove: its own 14 × 8). What
 a tool leaves to its caller, such as making n-grams for rensa, is done in plain Python and counted.
-`signatures` is text to signatures, `duplicates` text to a duplicate flag for each document (gaoya
-hashes a text twice for that, to insert and to query). No peer verifies exactly (gaoya checks its
-estimate, rensa nothing), so the flags are held against the truth; what counts as a word differs
-a little between tools.
+`signatures` is text to signatures (gaoya: to a filled index), `duplicates` text to a duplicate flag
+for each document (gaoya hashes a text twice for that, to insert and to query). No peer verifies
+exactly (gaoya checks its estimate, rensa nothing), so the flags are held against the truth; what
+counts as a word differs a little between tools.
 """
 
 import contextlib
+import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.corpus import cpu_seconds
-
 NUM_PERM, BANDS, ROWS, NGRAM = 128, 21, 6, 5
 N_SLOW, N_FAST = 300, 3000
+ROUNDS = 7
 
 Signatures = Callable[[list[str]], object]
 Flags = Callable[[list[str]], list[bool]]
@@ -106,35 +107,80 @@ def datatrove_signatures() -> Signatures:
     return lambda texts: [step.get_signature(step.get_shingles(text)) for text in texts]
 
 
+def gaoya_inserts() -> Signatures:
+    """Text to signatures in its index: what gaoya does of its own accord, without a query."""
+    from gaoya.minhash import MinHashStringIndex
+
+    def run(texts: list[str]) -> object:
+        index = MinHashStringIndex(32, 0.8, BANDS, ROWS, None, "word", True, (NGRAM, NGRAM), "vec")
+        for place, text in enumerate(texts):
+            index.insert_document(place, text)
+        return index
+
+    return run
+
+
 SIGNATURES: dict[str, tuple[Callable[[], Signatures], int]] = {
     "datatrove_split": (datatrove_signatures, N_SLOW),
     "text_dedup": (text_dedup_signatures, N_SLOW),
     "rensa": (rensa_signatures, N_FAST),
+    "gaoya": (gaoya_inserts, N_FAST),
 }
 FLAGS: dict[str, Callable[[], Flags]] = {"rensa": rensa_flags, "gaoya": gaoya_flags}
 
 
-def peers(texts: list[str], twins: set[int]) -> dict[str, dict[str, Any]]:
-    """Return documents a CPU second of each peer, and how its flags compare with the truth.
+class Work(NamedTuple):
+    """What is timed: `run(texts)`, over so many documents."""
+
+    run: Callable[[list[str]], object]
+    texts: list[str]
+
+
+def peers(
+    texts: list[str], twins: set[int], ours: dict[str, Work]
+) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """Time all tools in turns, and compare the peers' flags with the truth.
 
     Args:
         texts: the documents.
         twins: those that have a twin at J ≥ 0.8, by brute force.
+        ours: what of ours takes part, by the name of its rate.
+
+    Returns:
+        Of each peer, documents a CPU second and how its flags compare; and our own rates.
     """
     rows: dict[str, dict[str, Any]] = {}
+    work = {("ours", name): part for name, part in ours.items()}
     for name, (make, n) in SIGNATURES.items():
         with named_if_missing(name):
-            run = make()
-            some = texts[:n]
-            rows[name] = {"signatures_docs_per_cpu_s": rate(some, run)}
+            work[name, "signatures_docs_per_cpu_s"] = Work(make(), texts[:n])
     for name, make_flags in FLAGS.items():
         with named_if_missing(name):
             flag = make_flags()
             flagged = {doc for doc, is_flagged in enumerate(flag(texts)) if is_flagged}
-            rows.setdefault(name, {}).update(
-                duplicates_docs_per_cpu_s=rate(texts, flag), **against(flagged, twins)
-            )
-    return rows
+            rows[name] = dict(against(flagged, twins))
+            work[name, "duplicates_docs_per_cpu_s"] = Work(flag, texts)
+    for (name, measure), rate in rates(work).items():
+        rows.setdefault(name, {})[measure] = rate
+    return rows, rows.pop("ours")
+
+
+def rates(work: dict[tuple[str, str], Work], rounds: int = ROUNDS) -> dict[tuple[str, str], int]:
+    """Return documents a CPU second of each: the median over rounds in which all take their turn.
+
+    Turns, since a busy machine or a lower clock then slows all of them and not the one whose
+    minute it was. The first round is not counted.
+    """
+    seconds: dict[tuple[str, str], list[float]] = {name: [] for name in work}
+    for _ in range(rounds + 1):
+        for name, part in work.items():
+            start = time.process_time()
+            part.run(part.texts)
+            seconds[name].append(time.process_time() - start)
+    return {
+        name: round(len(work[name].texts) / statistics.median(times[1:]))
+        for name, times in seconds.items()
+    }
 
 
 def against(flagged: set[int], twins: set[int]) -> dict[str, int]:
@@ -144,10 +190,6 @@ def against(flagged: set[int], twins: set[int]) -> dict[str, int]:
         "flagged_without_twin": len(flagged - twins),
         "twins_missed": len(twins - flagged),
     }
-
-
-def rate(texts: list[str], run: Callable[[list[str]], object]) -> int:
-    return round(len(texts) / cpu_seconds(lambda: run(texts), 3))
 
 
 @contextlib.contextmanager

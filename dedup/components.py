@@ -3,14 +3,16 @@
 `connected_components` is a union-find for edges that fit one worker. `star_components` gives the
 same labels by alternating large-star and small-star steps (Kiveris et al. 2014, "Connected
 Components in MapReduce and Beyond"), each of which is one group-by-key over edges: the form that
-runs distributed when the edges outgrow a worker.
+runs distributed when the edges outgrow a worker (`pipelines/curate/contract.py`).
 """
 
 import numpy as np
+import numpy.typing as npt
 
-from dedup.candidates import unique_pairs
-from dedup.words import OFFSETS, Int64
+from dedup.words import OFFSETS, Int64, UInt64
 from shards.jit import inline, kernel
+
+Bool = npt.NDArray[np.bool_]
 
 
 def connected_components(n: int, left: Int64, right: Int64) -> Int64:
@@ -45,34 +47,79 @@ def _union(parent: Int64, left: Int64, right: Int64) -> None:
 
 
 def star_components(n: int, left: Int64, right: Int64) -> Int64:
-    """Return what `connected_components` returns, in O(log² n) rounds of group-by-key steps."""
-    left, right = unique_pairs(np.minimum(left, right), np.maximum(left, right))
-    while True:
-        stars = _small_star(n, *_large_star(n, left, right))
-        if np.array_equal(stars[0], left) and np.array_equal(stars[1], right):
-            break
-        left, right = stars
+    """Return what `connected_components` returns, in rounds of `large_star` and `small_star`.
+
+    O(log² n) rounds are proven (Kiveris et al. 2014, theorem 1), about log₂ of the longest path is
+    what is seen.
+    """
+    a, b = left.astype(np.uint64), right.astype(np.uint64)
+    changes = 1
+    while changes:
+        low, high, first = large_star(np.concatenate([a, b]), np.concatenate([b, a]))
+        a, b, second = small_star(high, low)
+        changes = first + second
     labels = np.arange(n, dtype=np.int64)
-    labels[right] = left
+    labels[b.astype(np.int64)] = a.astype(np.int64)
     return labels
 
 
-def _large_star(n: int, left: Int64, right: Int64) -> tuple[Int64, Int64]:
-    """Join every node's larger neighbours to the smallest node it knows, itself included."""
-    smallest = np.arange(n, dtype=np.int64)
-    np.minimum.at(smallest, right, left)
-    return unique_pairs(*_proper(smallest[left], right))
+def large_star(node: UInt64, other: UInt64) -> tuple[UInt64, UInt64, int]:
+    """Join every node's larger neighbours to the smallest node it knows, itself included.
+
+    What happens to a node depends on its own rows only, so any partition by node does the same.
+
+    Args:
+        node, other: uint64[m], the edges in both directions, in any order, repeats allowed.
+
+    Returns:
+        (low uint64[e], high uint64[e], changes): edges low < high, e ≤ m / 2, and how many nodes
+        had larger neighbours to hand to a smaller one: 0 where this step changes nothing.
+    """
+    node, other = _unique(node, other)
+    smallest, group = _smallest(node, other)
+    larger = other > node
+    moved = larger & (smallest[group] < node)
+    changes = np.unique(group[moved]).size
+    return smallest[group][larger], other[larger], changes
 
 
-def _small_star(n: int, left: Int64, right: Int64) -> tuple[Int64, Int64]:
-    """Join every node, and its smaller neighbours, to the smallest node it knows."""
-    smallest = np.arange(n, dtype=np.int64)
-    np.minimum.at(smallest, right, left)
-    nodes = np.concatenate([left, right])
-    return unique_pairs(*_proper(np.concatenate([smallest[right], smallest[right]]), nodes))
+def small_star(node: UInt64, other: UInt64) -> tuple[UInt64, UInt64, int]:
+    """Join every node, and its smaller neighbours, to the smallest node it knows.
+
+    Args:
+        node, other: uint64[m], each edge once, from its larger end: other < node.
+
+    Returns:
+        (low, high, changes) as `large_star` does, e ≤ m; a node with a single smaller neighbour
+        changes nothing. Where a round of both steps changes nothing, every component is a star
+        around its smallest node: high's component is low.
+    """
+    node, other = _unique(node, other)
+    smallest, group = _smallest(node, other)
+    passed = other != smallest[group]
+    changes = np.unique(group[passed]).size
+    first = _first_of_runs(node)
+    low = np.concatenate([smallest, smallest[group][passed]])
+    high = np.concatenate([node[first], other[passed]])
+    return low, high, changes
 
 
-def _proper(left: Int64, right: Int64) -> tuple[Int64, Int64]:
-    """Drop self-loops."""
-    keep = left != right
-    return left[keep], right[keep]
+def _unique(node: UInt64, other: UInt64) -> tuple[UInt64, UInt64]:
+    """Sort rows by (node, other); drop repeats and self-loops."""
+    order = np.lexsort((other, node))
+    node, other = node[order], other[order]
+    fresh = (_first_of_runs(node) | _first_of_runs(other)) & (node != other)
+    return node[fresh], other[fresh]
+
+
+def _smallest(node: UInt64, other: UInt64) -> tuple[UInt64, Int64]:
+    """Return of each run of equal nodes the smallest node it knows, and of each row its run."""
+    first = _first_of_runs(node)
+    group = np.cumsum(first) - 1
+    return np.minimum(node[first], other[first]), group  # the rows are sorted
+
+
+def _first_of_runs(values: UInt64) -> Bool:
+    first = np.ones(values.size, dtype=np.bool_)
+    first[1:] = values[1:] != values[:-1]
+    return first

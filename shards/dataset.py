@@ -16,7 +16,7 @@ import numpy.typing as npt
 from shards.errors import CorruptError, DatasetError
 from shards.gather import gather, gather_samples
 from shards.hashing import BLOCK_BYTES, xxh128
-from shards.manifest import Manifest, ShardEntry, check_files, read_manifest
+from shards.manifest import Manifest, ShardEntry, check_files, read_manifest, remedy
 from shards.order import sample_order
 from shards.select import select
 from shards.tokens import TokenMetadata, TokenShard, open_token_shard, token_dtype
@@ -156,7 +156,7 @@ class TokenDataset:
                     raise CorruptError(
                         f"{self.folder / entry.path}: block {block} (bytes from"
                         f" {block * BLOCK_BYTES}): expected xxh3-128 {entry.blocks[block]}, found"
-                        f" {found}; make the dataset again or restore this file"
+                        f" {found}; {remedy('tokens')}"
                     )
                 self._verified[base + block] = 1
 

@@ -6,7 +6,7 @@ nothing that depends on the runner, the workers, the range size, file names or t
 holds exactly those facts.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
@@ -139,16 +139,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         CorruptError: any other byte is not as it was written.
     """
     path = Path(folder) / MANIFEST
-    remedy = f"restore it, or delete the folder {folder} and run the command that made it again"
     try:
         data = path.read_bytes()
-        stated = msgspec.json.decode(data, type=_Versioned).format
-        if stated != FORMAT:
-            raise DatasetError(
-                f"{path}: format {stated}, but this version of Assay reads format {FORMAT};"
-                " make the dataset again into another folder"
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
     except FileNotFoundError:
         if not path.parent.exists():
             raise DatasetError(f"{folder}: no such folder") from None
@@ -160,6 +152,31 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise DatasetError(f"{folder}: is a file; give the dataset's folder") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
+    return decode_manifest(
+        data, str(path), f"delete the folder {folder} and run the command that made it again"
+    )
+
+
+def decode_manifest(data: bytes, path: str, instead: str) -> Manifest:
+    """Decode and check a manifest's bytes.
+
+    Args:
+        data: what `encode_manifest` gave.
+        path: its name, for error messages.
+        instead: what can be done other than restoring it, for error messages.
+
+    Raises:
+        DatasetError, CorruptError: as `read_manifest`.
+    """
+    remedy = f"restore it, or {instead}"
+    try:
+        stated = msgspec.json.decode(data, type=_Versioned).format
+        if stated != FORMAT:
+            raise DatasetError(
+                f"{path}: format {stated}, but this version of Assay reads format {FORMAT};"
+                " make the dataset again into another folder"
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not a manifest: {error}; {remedy}") from None
     found = dataset_id(manifest.content)
@@ -174,6 +191,19 @@ def read_manifest(folder: str | Path) -> Manifest:
             f" {manifest.check!r}; {remedy}"
         )
     return manifest
+
+
+def check_paths(manifest: Manifest, name: str) -> None:
+    """Check that no shard's path leads out of the dataset, before files are written by it.
+
+    Raises:
+        DatasetError: a path is absolute or goes up; `name` says whose manifest it is.
+    """
+    for entries in manifest.content.shards.values():
+        for entry in entries:
+            path = PurePosixPath(entry.path)
+            if path.is_absolute() or ".." in path.parts or "\\" in entry.path or not path.parts:
+                raise DatasetError(f"{name}: shard path {entry.path!r} leads out of the dataset")
 
 
 def check_files(folder: str | Path, manifest: Manifest) -> None:
@@ -192,6 +222,16 @@ def check_files(folder: str | Path, manifest: Manifest) -> None:
             size = path.stat().st_size
             if size != entry.bytes:
                 raise CorruptError(f"{path}: {size} bytes, expected {entry.bytes}; {again}")
+
+
+def remedy(kind: str, files: int = 1) -> str:
+    """Return what to do about shards whose bytes changed, for error messages.
+
+    The command that made it looks at sizes only, and would say that it is up to date: so a
+    shard must be deleted before it makes the dataset again.
+    """
+    this, it = ("this file", "it") if files == 1 else ("these files", "them")
+    return f"restore {this}, or delete {it} and run `assay {_MAKERS[kind]}` again"
 
 
 def is_current(folder: str | Path, stage_key: str) -> bool:

@@ -1,10 +1,16 @@
-"""Token accounting: how many bytes of text a token stands for, in all and per source."""
+"""Token accounting: how many bytes of text a token stands for, in all, per source, per language."""
 
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+LANGUAGE_COLUMNS = ("language", "lang")
+"""Names under which a documents dataset may state each document's language; the first counts."""
+
+UNKNOWN = "unknown"
+"""The language of documents for which the column holds none."""
 
 
 class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,14 +38,35 @@ def account_by_source(table: pa.Table, sources: Sequence[str]) -> dict[str, Acco
 
     Sources without documents are left out.
     """
-    source_ids = table["source_id"].to_numpy()
-    lengths = table["bytes"].to_numpy()
-    offsets = table["tokens"].combine_chunks().offsets.to_numpy()
-    tokens = np.diff(offsets)
-    found = {}
-    for number in np.unique(source_ids).tolist():
-        rows = source_ids == number
-        found[sources[number]] = Account(
-            int(rows.sum()), int(lengths[rows].sum()), int(tokens[rows].sum())
-        )
-    return found
+    names = pa.array(sources, pa.string())
+    return _account(table, names.take(table["source_id"].combine_chunks()))
+
+
+def account_by_language(table: pa.Table) -> dict[str, Account]:
+    """Sum up the documents of a token table per language; nothing without a language column."""
+    labels = languages(table)
+    return {} if labels is None else _account(table, labels)
+
+
+def languages(table: pa.Table) -> pa.StringArray | None:
+    """Return each document's language, `UNKNOWN` for null; None without a column of strings."""
+    for name in LANGUAGE_COLUMNS:
+        if name in table.column_names:
+            column = table[name].combine_chunks()
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                return pc.fill_null(column.cast(pa.string()), UNKNOWN)
+    return None
+
+
+def _account(table: pa.Table, labels: pa.StringArray) -> dict[str, Account]:
+    lengths = pc.list_value_length(table["tokens"])
+    columns = pa.table({"label": labels, "bytes": table["bytes"], "tokens": lengths})
+    grouped = columns.group_by("label").aggregate(
+        [([], "count_all"), ("bytes", "sum"), ("tokens", "sum")]
+    )
+    return {
+        row["label"]: Account(row["count_all"], row["bytes_sum"], row["tokens_sum"])
+        for row in sorted(grouped.to_pylist(), key=lambda row: str(row["label"]))
+    }

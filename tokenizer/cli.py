@@ -1,4 +1,4 @@
-"""`assay tokenizer`: train and inspect."""
+"""`assay tokenizer`: train, inspect and compare."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tokenizer.folder import TokenizerInfo, read_info
 
 @click.group("tokenizer")
 def tokenizer_command() -> None:
-    """Train and inspect lossless tokenizers."""
+    """Train, inspect and compare lossless tokenizers."""
 
 
 @tokenizer_command.command("train")
@@ -80,6 +80,42 @@ def inspect_command(folder: Path, as_json: bool) -> None:
     click.echo(f"first       {' '.join(map(repr, facts['first']))}")
     click.echo(f"sha256      {info.sha256}")
     click.echo(f"pieces hash {info.pieces_hash}")
+
+
+@tokenizer_command.command("compare")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Curated dataset to encode.")
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Text file to encode instead, as one document (repeatable).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare_command(
+    a: Path, b: Path, data: Path | None, texts: tuple[Path, ...], as_json: bool
+) -> None:
+    """Compare two tokenizers: bytes per token and tokens per word, by source and language.
+
+    A and B are tokenizer folders or sentencepiece models. Documents whose tokens do not spell
+    their text count as failures. Without --data and --text only the vocabularies are compared.
+    """
+    from rich.console import Console
+
+    from tokenizer.compare import compare, dataset_tables, file_tables
+    from tokenizer.compare_table import render
+    from tokenizer.model import Tokenizer
+
+    if data and texts:
+        raise click.UsageError("give --data or --text, not both")
+    tables = dataset_tables(data) if data else file_tables(texts)
+    found = compare(Tokenizer.load(a, lossy=True), Tokenizer.load(b, lossy=True), tables)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        Console(highlight=False).print(render(found))
 
 
 def summary(info: TokenizerInfo, piece_bytes: list[bytes]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Documents in, columns out: reading the shards of a documents dataset, encoding their tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from shards.errors import CorruptError, DatasetError
 from shards.hashing import BLOCK_BYTES, block_hashes
-from shards.manifest import ShardEntry
+from shards.manifest import ShardEntry, remedy
 from tokenizer.model import Tokenizer
 
 _PROVENANCE = ("input", "position", "id", "url", "source", "text", "content_hash", "cluster")
@@ -37,24 +37,24 @@ def read_documents(
             raise CorruptError(
                 f"{entry.path}: block {number} (bytes {number * BLOCK_BYTES} and on) hashes to"
                 f" {actual}, the manifest states {expected}: the file was changed or damaged;"
-                " run `assay curate` again"
+                f" {remedy('documents')}"
             )
     if len(data) != entry.bytes:
         raise CorruptError(
-            f"{entry.path}: {len(data)} bytes, the manifest states {entry.bytes}: run"
-            " `assay curate` again"
+            f"{entry.path}: {len(data)} bytes, the manifest states {entry.bytes}:"
+            f" {remedy('documents')}"
         )
     return pq.read_table(pa.BufferReader(pa.py_buffer(data)), columns=columns)
 
 
-def check_sources(sources: Sequence[str]) -> None:
+def check_sources(sources: Collection[str]) -> None:
     """Check that `source_id` can tell all sources apart.
 
     Raises:
         DatasetError: there are more than `MAX_SOURCES`.
     """
     if len(sources) > MAX_SOURCES:
-        some = ", ".join(repr(source) for source in sources[:3])
+        some = ", ".join(repr(source) for source in sorted(sources)[:3])
         raise DatasetError(
             f"{len(sources):,} sources ({some}, …), but token shards tell at most {MAX_SOURCES:,}"
             " apart; curate with an input.source_field that holds fewer values, or with none"

@@ -3,8 +3,9 @@
 Bits per byte do not depend on the tokenizer. Every document stands alone: its first token is
 predicted from EOS, which is what precedes a document in the training stream. A document longer
 than the context T is read in windows of T inputs. The first window scores all its targets, each
-later one starts T/2 further on and scores its second half, so that past the first window every
-token has between T/2 and T tokens of context, at about twice the cost of windows side by side.
+later one starts 3T/4 further on and scores what is new, so that past the first window every token
+has between T/4 and T tokens of context. Measured on a finished run of the demo: 2.1839 bits per
+byte; steps of T/2 gave 2.1829 at 1.3 times the cost, windows side by side 2.2007 at 0.85 times.
 """
 
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from trainer.data import Documents
-from trainer.model import IGNORED, token_nats
+from trainer.loss import IGNORED
+from trainer.model import Transformer, token_nats
+from trainer.ranks import ALONE, Ranks
 
 Ints = npt.NDArray[np.int64]
-BATCH_TOKENS = 8192
-"""Positions in one forward pass: large enough for full speed, small enough for the logits."""
+BATCH_TOKENS = 1024
+"""Positions in one forward pass: few enough for the cache. Measured on the demo's model: 21 µs a
+position through the blocks with 1024, 27 with 4096 and 32 with 8192."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def windows(offsets: Ints, length: int) -> Ints:
 
     Tokens are places in the flat stream; each token is scored in exactly one window.
     """
-    stride = max(1, length // 2)
+    stride = max(1, 3 * length // 4)
     sizes = np.diff(offsets)
     counts = 1 + np.maximum(0, -(-(sizes - length) // stride))
     document = np.repeat(np.arange(len(sizes)), counts)
@@ -65,24 +68,33 @@ def windows(offsets: Ints, length: int) -> Ints:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, documents: Documents, length: int, device: torch.device | str = "cpu"
+    model: Transformer,
+    documents: Documents,
+    length: int,
+    device: torch.device | str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Score every token of every document with contexts of at most `length` tokens.
 
-    Windows go through the model sorted by length, so that little is spent on padding.
+    Windows go through the model sorted by length, so that little is spent on padding. Ranks take
+    batches by turns; the result is the same, bit for bit, on all of them and for any number.
     """
     cut = windows(documents.offsets, length)
     cut = cut[np.argsort(cut[:, 2] - cut[:, 1], kind="stable")]
     previous = documents.previous()
-    nats = np.zeros(len(documents), np.float64)
-    start = 0
+    scores = np.zeros(len(cut), np.float64)
+    start, number = 0, 0
     while start < len(cut):
-        rows = _rows_that_fit(cut[start:, 2] - cut[start:, 1])
-        batch = cut[start : start + rows]
-        inputs, targets = _pad(batch, previous, documents.tokens)
-        scores = token_nats(model, inputs.to(device), targets.to(device))
-        np.add.at(nats, batch[:, 0], scores.double().sum(dim=1).cpu().numpy())
-        start += rows
+        end = start + _rows_that_fit(cut[start:, 2] - cut[start:, 1])
+        if number % ranks.world_size == ranks.rank:
+            inputs, targets = _pad(cut[start:end], previous, documents.tokens)
+            found = token_nats(model, inputs.to(device), targets.to(device))
+            scores[start:end] = found.double().sum(dim=1).cpu().numpy()
+        start, number = end, number + 1
+    if ranks.world_size > 1:  # each window has one score, and 0 from all other ranks
+        scores = np.sum(ranks.gather(scores.tolist()), axis=0)
+    nats = np.zeros(len(documents), np.float64)
+    np.add.at(nats, cut[:, 0], scores)
     return Evaluation(nats / np.log(2), documents.bytes, documents.source, documents.sources)
 
 

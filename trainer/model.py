@@ -16,49 +16,11 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-
-IGNORED = -1
-"""Target of a position that has no loss (padding)."""
+from trainer.heads import split_heads
+from trainer.loss import mean_nats_of, nats_of
+from trainer.ops import relu_squared, rms_norm, rotate
 
 NORM_EPSILON = 1e-6
-
-
-def parameter_count(config: ModelConfig, vocabulary: int) -> int:
-    """Return the number of parameters; equal to what `Transformer` allocates."""
-    embeddings = vocabulary * config.dim * (1 if config.tied else 2)
-    gains = config.layers * (2 * config.dim + 2 * config.head_dim) + config.dim
-    return embeddings + gains + config.layers * _matrices_per_layer(config)
-
-
-def flops_per_token(config: ModelConfig, vocabulary: int, sequence_length: int) -> int:
-    """Return the floating-point operations of training on one token, forward and backward.
-
-    6·N + 12·L·D·T (Chowdhery et al. 2022, PaLM, appendix B), where N counts the weights of every
-    matrix product: hidden matrices and the output layer, not the embedding look-up. By that
-    convention attention counts as if it were not causal.
-    """
-    products = config.layers * _matrices_per_layer(config) + vocabulary * config.dim
-    return 6 * products + 12 * config.layers * config.dim * sequence_length
-
-
-def _matrices_per_layer(config: ModelConfig) -> int:
-    mlp = 3 if config.activation == "swiglu" else 2
-    return 4 * config.dim**2 + mlp * config.dim * config.hidden
-
-
-def memory_bytes(
-    config: ModelConfig, vocabulary: int, sequence_length: int, batch_size: int
-) -> int:
-    """Estimate the peak bytes of a training step in fp32 without recomputation.
-
-    16 bytes a parameter (weight, gradient, two moments: an upper bound, Muon keeps one) plus the
-    activations that the backward pass reads: about 10 D + 3 F values per layer and position, and
-    three copies of the logits (logits, log-probabilities, gradient).
-    """
-    positions = batch_size * sequence_length
-    hidden = config.hidden * (2 if config.activation == "swiglu" else 1)
-    activations = positions * (config.layers * (10 * config.dim + 3 * hidden) + 3 * vocabulary)
-    return 16 * parameter_count(config, vocabulary) + 4 * activations
 
 
 def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
@@ -68,32 +30,65 @@ def rope_tables(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor
     return angles.cos().float(), angles.sin().float()
 
 
-def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Rotate the pair (i, i + K/2) of every head by its position's angle (RoPE, eq. 34)."""
-    first, second = x_BHTK.chunk(2, dim=-1)
-    return torch.cat((first * cos_TK - second * sin_TK, second * cos_TK + first * sin_TK), dim=-1)
+class Norm(nn.Module):
+    """RMSNorm with a gain for each of `size` values."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return rms_norm(x, self.weight, NORM_EPSILON)
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention with normalised, rotated queries and keys."""
+    """Causal attention with normalised, rotated queries and keys.
+
+    With as many heads of keys as of queries, Q, K and V are one stack; with fewer, K and V are.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.qkv = nn.Parameter(torch.empty(3, config.dim, config.dim))
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.grouped = config.kv_dim != config.dim
+        if self.grouped:
+            self.q = nn.Parameter(torch.empty(config.dim, config.dim))
+            self.kv = nn.Parameter(torch.empty(2, config.kv_dim, config.dim))
+        else:
+            self.qkv = nn.Parameter(torch.empty(3, config.dim, config.dim))
         self.out = nn.Parameter(torch.empty(config.dim, config.dim))
-        self.q_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
-        self.k_norm = nn.RMSNorm(config.head_dim, eps=NORM_EPSILON)
+        self.q_norm = Norm(config.head_dim)
+        self.k_norm = Norm(config.head_dim)
 
     def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`; position t sees positions 0…t."""
         B, T, D = x_BTD.shape
-        qkv = F.linear(x_BTD, self.qkv.flatten(0, 1)).view(B, T, 3, self.heads, D // self.heads)
-        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4)
-        q_BHTK = rotate(self.q_norm(q_BHTK), cos_TK, sin_TK)
-        k_BHTK = rotate(self.k_norm(k_BHTK), cos_TK, sin_TK)
-        y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
+        if not self.grouped and x_BTD.device.type == "cpu" and x_BTD.dtype == torch.float32:
+            gains_2K = torch.stack((self.q_norm.weight, self.k_norm.weight))
+            heads = split_heads(
+                F.linear(x_BTD, self.qkv.flatten(0, 1)), gains_2K, cos_TK, sin_TK, NORM_EPSILON
+            )
+            q_BHTK, k_BHTK, v_BHTK = (y_BTHK.transpose(1, 2) for y_BTHK in heads)
+        else:
+            q_BHTK, k_BHTK, v_BHTK = self._split(x_BTD)
+            q_BHTK = rotate(self.q_norm(q_BHTK), cos_TK, sin_TK)
+            k_BHTK = rotate(self.k_norm(k_BHTK), cos_TK, sin_TK)
+        y_BHTK = F.scaled_dot_product_attention(
+            q_BHTK, k_BHTK, v_BHTK, is_causal=True, enable_gqa=self.grouped
+        )
         return F.linear(y_BHTK.transpose(1, 2).reshape(B, T, D), self.out)
+
+    def _split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        B, T, _ = x_BTD.shape
+        if self.grouped:
+            q_BTHK = F.linear(x_BTD, self.q).view(B, T, self.heads, self.head_dim)
+            kv = F.linear(x_BTD, self.kv.flatten(0, 1)).view(B, T, 2, -1, self.head_dim)
+            k_BTHK, v_BTHK = kv.unbind(2)
+        else:
+            qkv = F.linear(x_BTD, self.qkv.flatten(0, 1))
+            q_BTHK, k_BTHK, v_BTHK = qkv.view(B, T, 3, self.heads, self.head_dim).unbind(2)
+        return q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -112,7 +107,7 @@ class MLP(nn.Module):
             gate, value = h_BTF.chunk(2, dim=-1)
             h_BTF = F.silu(gate) * value
         else:
-            h_BTF = F.relu(h_BTF).square()
+            h_BTF = relu_squared(h_BTF)
         return F.linear(h_BTF, self.down)
 
 
@@ -121,9 +116,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.dim, eps=NORM_EPSILON)
+        self.attention_norm = Norm(config.dim)
         self.attention = Attention(config)
-        self.mlp_norm = nn.RMSNorm(config.dim, eps=NORM_EPSILON)
+        self.mlp_norm = Norm(config.dim)
         self.mlp = MLP(config)
 
     def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
@@ -146,7 +141,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(vocabulary, config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.dim, eps=NORM_EPSILON)
+        self.norm = Norm(config.dim)
         self.head = None if config.tied else nn.Parameter(torch.empty(vocabulary, config.dim))
         cos_TK, sin_TK = rope_tables(length, config.head_dim, config.rope_base)
         self.register_buffer("cos_TK", cos_TK, persistent=False)
@@ -171,7 +166,9 @@ class Transformer(nn.Module):
         normal(self.embedding, 0.02 if self.head is None else 1.0)
         for module in self.modules():
             if isinstance(module, Attention):
-                normal(module.qkv, 1 / math.sqrt(module.qkv.shape[-1]))
+                readers = (module.q, module.kv) if module.grouped else (module.qkv,)
+                for reader in readers:
+                    normal(reader, 1 / math.sqrt(reader.shape[-1]))
                 nn.init.zeros_(module.out)
             elif isinstance(module, MLP):
                 normal(module.up, 1 / math.sqrt(module.up.shape[-1]))
@@ -179,26 +176,41 @@ class Transformer(nn.Module):
         if self.head is not None:
             nn.init.zeros_(self.head)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Map token ids `int64[B, T]` to logits `[B, T, V]`."""
+    @property
+    def output(self) -> Tensor:
+        """The output layer `[V, D]`: the embedding where the two are tied."""
+        return self.embedding if self.head is None else self.head
+
+    def hidden(self, tokens_BT: Tensor) -> Tensor:
+        """Map token ids `int64[B, T]` to what the output layer reads, `[B, T, D]`."""
         T = tokens_BT.shape[1]
         cos_TK, sin_TK = self.cos_TK[:T], self.sin_TK[:T]
         x_BTD = F.embedding(tokens_BT, self.embedding)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_TK, sin_TK)
-        return F.linear(self.norm(x_BTD), self.embedding if self.head is None else self.head)
+        y_BTD: Tensor = self.norm(x_BTD)
+        return y_BTD
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Map token ids `int64[B, T]` to logits `[B, T, V]`."""
+        return F.linear(self.hidden(tokens_BT), self.output)
 
 
-def token_nats(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
-    """Return −ln p(target) per position, `float32[B, T]`; 0 where the target is `IGNORED`."""
-    logits_BTV = model(inputs_BT)
-    nats = F.cross_entropy(
-        logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return nats.view_as(targets_BT)
+def token_nats(model: Transformer, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Return −ln p(target) per position, `float32[B, T]`; 0 where the target is `IGNORED`.
+
+    Has no gradient. Only positions with a target go through the output layer.
+    """
+    x_ND = model.hidden(inputs_BT).flatten(0, 1)
+    return nats_of(x_ND, model.output, targets_BT.flatten()).view_as(targets_BT)
 
 
-def mean_nats(model: nn.Module, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
-    """Return the training loss: mean nats per token over targets that are not `IGNORED`."""
-    logits_BTV = model(inputs_BT)
-    return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=IGNORED)
+def mean_nats(
+    model: Transformer, inputs_BT: Tensor, targets_BT: Tensor, count: int | None = None
+) -> Tensor:
+    """Return the training loss: mean nats per token over targets that are not `IGNORED`.
+
+    With `count`, the sum over `count`: a microbatch's part of the mean over its batch.
+    """
+    x_ND = model.hidden(inputs_BT).flatten(0, 1)
+    return mean_nats_of(x_ND, model.output, targets_BT.flatten(), count)

@@ -58,7 +58,8 @@ def orthogonalise(gradients: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     result: Tensor = x.to(torch.float32)
     return result if wide else result.mT
 
@@ -118,7 +119,7 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
     for name, parameter in model.named_parameters():
         is_hidden = name.startswith("blocks.") and parameter.ndim >= 2
         (hidden if is_hidden else rest).append(parameter)
-    adam: dict[str, Any] = {"betas": ADAM_BETAS, "eps": ADAM_EPSILON, "foreach": True}
+    adam: dict[str, Any] = {"betas": ADAM_BETAS, "eps": ADAM_EPSILON, "fused": True}
     first: torch.optim.Optimizer
     if config.optimizer == "muon":
         first = Muon(hidden, lr=config.learning_rate, weight_decay=config.weight_decay)

@@ -19,10 +19,14 @@ from typing import IO, NamedTuple
 from shards.errors import TrainingError
 from trainer.progress import Bars
 from trainer.records import read_progress
+from trainer.signals import PREEMPTED
 
 POLL_SECONDS = 0.25
-STOPPED = 130
-"""Exit code of a run that was told to stop and has written its checkpoint."""
+STOPPED = (130, PREEMPTED)
+"""Exit codes of a run that was told to stop (^C, a signal) and has written its checkpoint."""
+
+PARENT = "ASSAY_STUDY_PID"
+"""Environment variable that tells a run which process started it."""
 
 
 class Job(NamedTuple):
@@ -43,6 +47,15 @@ class _Running(NamedTuple):
 def default_jobs(threads: int) -> int:
     """Return how many runs of `threads` threads fit on this machine's cores."""
     return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def is_orphan() -> bool:
+    """Whether the study that started this run is gone, killed without a chance to say so.
+
+    The run then stops like after a signal; going on, it would meet itself when the study is rerun.
+    """
+    parent = os.environ.get(PARENT)
+    return parent is not None and parent != str(os.getppid())
 
 
 def run_jobs(jobs: list[Job], at_once: int, bars: Bars) -> None:
@@ -79,6 +92,7 @@ def _start(job: Job, bars: Bars) -> _Running:
         [sys.executable, "-m", "trainer", *job.arguments],
         stdout=subprocess.DEVNULL,
         stderr=errors,
+        env=os.environ | {PARENT: str(os.getpid())},
         # Out of reach of the terminal's ^C: a run that is signalled twice does not checkpoint.
         start_new_session=True,
     )
@@ -93,7 +107,7 @@ def _check(run: _Running) -> None:
         said = errors.read().decode(errors="replace").strip()
     if code == 0:
         return
-    if code == STOPPED:
+    if code in STOPPED:
         raise KeyboardInterrupt
     if code < 0:
         name = signal.Signals(-code).name

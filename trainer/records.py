@@ -22,6 +22,7 @@ RUN = "run.json"
 METRICS = "metrics.jsonl"
 VALID = "valid.npz"
 STUDY = "study.json"
+STUDY_TEXT = "study.md"
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -118,10 +119,21 @@ class SeedResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One arm: mean bits per byte over seeds, and its difference from the control.
 
+    `documents` are those that `select` keeps, or a draw from them: `draw` says how much.
+
     `delta` = arm − control (negative: the arm is better); `ci_low`, `ci_high` bound it with
-    respect to both seeds and documents, `seed_ci` and `document_ci` each alone. The control has
-    none of these. `baselines` are means over seeds, of models that read what the runs read;
-    `baselines_all` of models that read the whole arm, `available_tokens`.
+    respect to both seeds and documents, `seed_ci` and `document_ci` each alone. All have coverage
+    1 − `level`, with the level at which Holm's procedure tests this arm; `p_value` is corrected
+    for all arms. The control has none of these. `baselines` are means over seeds, of models that
+    read what the runs read; `baselines_all` of models that read the whole arm, `available_tokens`.
+
+    An arm with a random subset of equal size beside it has its difference from that in
+    `random_delta` and `random_ci` (seeds and documents; level shared evenly by all such arms).
+
+    From the mean curves: `tokens_to_target` until the control's last value is reached,
+    `effective_data_multiplier` (how many tokens of the control one of the arm's is worth) with a
+    t interval over seeds, and `area`, the mean bits per byte over ln(tokens); None where a curve
+    would have to be extended.
     """
 
     select: str
@@ -141,7 +153,16 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ci_high: float | None = None
     seed_ci: tuple[float, float] | None = None
     document_ci: tuple[float, float] | None = None
+    level: float | None = None
+    p_value: float | None = None
     verdict: str = "control"
+    tokens_to_target: float | None = None
+    effective_data_multiplier: float | None = None
+    multiplier_ci: tuple[float, float] | None = None
+    area: float | None = None
+    draw: str = "all"
+    random_delta: float | None = None
+    random_ci: tuple[float, float] | None = None
 
 
 class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,6 +183,9 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """`study.json`: every arm trains on the same number of tokens with the same FLOPs.
 
     `verdict` is that of the study: INCONCLUSIVE if the gate failed, otherwise "conclusive".
+    `tokens_needed` are more tokens a run to pass the gate, at least and at most (None: unknown), if
+    it failed. `detectable_difference` (bits per byte) is what the study could see with a chance of
+    80 %, by the standard deviations that its recipe expects.
     """
 
     format: int = 1
@@ -178,6 +202,8 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     gate: str
     verdict: str
     sentence: str
+    tokens_needed: tuple[float | None, float | None] | None = None
+    detectable_difference: float | None = None
 
 
 def write_record(path: Path, record: msgspec.Struct) -> None:

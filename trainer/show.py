@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 from rich import box
 from rich.table import Table
 
 from trainer.config import TrainConfig
-from trainer.records import RunRecord, StudyRecord
+from trainer.records import ArmResult, RunRecord, StudyRecord
 
 
 def quantity(value: float) -> str:
@@ -16,6 +17,16 @@ def quantity(value: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.3g}E"
+
+
+def signed(value: float, decimals: int = 4) -> str:
+    """Write a difference with its sign, a true minus."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def coverage(arm: ArmResult) -> str:
+    """Write the coverage of an arm's intervals: level 0.025 → '97.5 %'; 95 % in older records."""
+    return f"{100 * (1 - (0.05 if arm.level is None else arm.level)):.4g} %"
 
 
 def size_line(
@@ -41,8 +52,11 @@ def run_line(record: RunRecord) -> str:
     )
 
 
-_COLUMNS = ("arm", "bpb", "bigram", "of all", "− control", "interval", "verdict")
-"""`bigram` read what the runs read, `of all` the whole arm: what is left to learn from it."""
+_COLUMNS = ("arm", "bpb", "bigram", "delta", "interval", "verdict", "worth")
+"""`bigram` read what the runs read, `delta` is arm − control, `worth` the effective-data
+multiplier: what fits into 80 characters. `assay study show --markdown` shows the rest."""
+
+_SHORT = {"arm better": "better", "arm worse": "worse", "no difference seen": "none seen"}
 
 
 def study_table(record: StudyRecord) -> Table:
@@ -58,21 +72,28 @@ def study_table(record: StudyRecord) -> Table:
         is_text = heading in {"arm", "verdict"}
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     for name, arm in record.arms.items():
-        compared = arm.delta is not None
         table.add_row(
             name,
             f"{arm.bpb:.4f}",
             f"{arm.baselines.bigram:.4f}",
-            f"{arm.baselines_all.bigram:.4f}",
-            f"{arm.delta:+.4f}" if compared else "",
-            f"{arm.ci_low:+.3f} to {arm.ci_high:+.3f}" if compared else "",
-            arm.verdict,
+            signed(arm.delta) if arm.delta is not None else "",
+            _interval(arm),
+            _SHORT.get(arm.verdict, arm.verdict),
+            ""
+            if arm.effective_data_multiplier is None
+            else f"×{arm.effective_data_multiplier:.2f}",
         )
     return table
 
 
+def _interval(arm: ArmResult) -> str:
+    if arm.ci_low is None or arm.ci_high is None:
+        return ""
+    return f"{signed(arm.ci_low, 3)} to {signed(arm.ci_high, 3)}"
+
+
 def study_summary(record: StudyRecord) -> dict[str, Any]:
-    """Return the plain data that `--json` prints."""
+    """Return the plain data that `--json` prints; `baselines` are those of the control."""
     return {
         "dataset_id": record.dataset_id,
         "verdict": record.verdict,
@@ -82,6 +103,10 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "tokens": record.tokens,
         "flops": record.flops,
         "zstd_bpb": record.valid.zstd_bpb,
+        "baselines": msgspec.to_builtins(record.arms[record.control].baselines)
+        | {"zstd": record.valid.zstd_bpb},
+        "tokens_needed": record.tokens_needed,
+        "detectable_difference": record.detectable_difference,
         "arms": {
             name: {
                 "bpb": arm.bpb,
@@ -89,9 +114,21 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
                 "ci_low": arm.ci_low,
                 "ci_high": arm.ci_high,
                 "verdict": arm.verdict,
+                "level": arm.level,
+                "p_value": arm.p_value,
+                "effective_data_multiplier": arm.effective_data_multiplier,
+                "multiplier_ci": arm.multiplier_ci,
+                "random_delta": arm.random_delta,
+                "random_ci": arm.random_ci,
+                "tokens_to_target": arm.tokens_to_target,
+                "area": arm.area,
+                "documents": arm.documents,
+                "unique_tokens": arm.unique_tokens,
                 "epochs": arm.epochs,
+                "beats_baselines": arm.beats_baselines,
                 "unigram": arm.baselines.unigram,
                 "bigram": arm.baselines.bigram,
+                "bigram_all": arm.baselines_all.bigram,
             }
             for name, arm in record.arms.items()
         },

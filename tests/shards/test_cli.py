@@ -36,7 +36,7 @@ def test_verify_says_in_one_line_what_it_verified(call, folder):
     assert out.count("\n") == 1
     code, out, _ = call("verify", folder, "--quick", "--quiet")
     assert code == 0
-    assert "names, sizes and counts only" in out
+    assert "sizes, and a sample of 2 of 2 blocks" in out
 
 
 def test_verify_names_file_and_block_and_exits_1(call, folder):
@@ -47,7 +47,19 @@ def test_verify_names_file_and_block_and_exits_1(call, folder):
     first, second = out.splitlines()
     assert first == f"{folder}/tokens/00000-of-00002.arrow: is missing"
     assert second.startswith(f"{folder}/tokens/00001-of-00002.arrow block 0: expected xxh3-128 ")
-    assert "problems: 2, files: 2; restore them" in err
+    assert (
+        "problems: 2, files: 2; restore these files, or delete them and run `assay tokenize`" in err
+    )
+
+
+def test_pack_and_unpack_give_the_dataset_back(call, folder, tmp_path):
+    code, out, _ = call("pack", folder, "--out", tmp_path / "packed")
+    assert code == 0
+    assert out.startswith(f"packed {tmp_path}/packed: dataset ")
+    code, out, _ = call("unpack", tmp_path / "packed", "--out", tmp_path / "again", "--quiet")
+    assert code == 0
+    assert out.endswith(" verified\n")
+    assert call("verify", tmp_path / "again")[0] == 0
 
 
 def test_inspect_prints_one_json_object_or_tables(call, folder):

@@ -69,7 +69,25 @@ def test_a_flipped_bit_is_found_with_file_and_block(folder, shard, where):
     assert problem.block == position // BLOCK_BYTES
     assert f"expected xxh3-128 {expected}, found " in problem.message
     assert str(problem).startswith(f"{problem.path} block {problem.block}: ")
-    assert verify(folder, quick=True) == []  # quick reads no shard
+    assert verify(folder, quick=True) == [problem]  # so few blocks that the sample has them all
+
+
+def test_quick_reads_the_first_and_last_block_and_some_between(folder, monkeypatch):
+    path = folder / "tokens/00000-of-00002.arrow"
+    blocks = -(-path.stat().st_size // BLOCK_BYTES)
+    assert blocks >= 3
+    monkeypatch.setattr("shards.verify.QUICK_BLOCKS", 2)
+    flip(path, BLOCK_BYTES + 5)
+    assert verify(folder, quick=True) == []
+    flip(path, -1)
+    assert [problem.block for problem in verify(folder, quick=True)] == [blocks - 1]
+    monkeypatch.setattr("shards.verify.QUICK_BLOCKS", blocks)
+    read = []
+    assert [problem.block for problem in verify(folder, quick=True, progress=read.append)] == [
+        1,
+        blocks - 1,
+    ]
+    assert len(read) == blocks * 2  # both shards
 
 
 def test_all_problems_are_listed_in_order(folder):
@@ -87,9 +105,8 @@ def test_all_problems_are_listed_in_order(folder):
         ("tokens/stray.arrow", None),
     ]
     quick = [problem.message for problem in verify(folder, quick=True)]
-    assert len(quick) == 2
-    assert quick[0].startswith(f"truncated: {BLOCK_BYTES + 10} bytes, expected ")
-    assert quick[1] == "is not in the manifest"
+    assert quick[2].startswith(f"truncated: {BLOCK_BYTES + 10} bytes, expected ")
+    assert quick[3] == "is not in the manifest"
 
 
 def test_a_missing_and_a_longer_shard_are_found(documents):

@@ -1,11 +1,15 @@
+import os
 import shutil
+import signal
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from shards.errors import AssayError
+from shards.errors import AssayError, DatasetError, RecipeError
 from trainer.cli import study_command, train_command
+from trainer.progress import Reporter
+from trainer.signals import PREEMPTED
 
 RECIPE = """
 [train]
@@ -49,7 +53,43 @@ def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
         assert words in result.stdout
         assert "parameters" in result.stdout
         assert "FLOP" in result.stdout
+        assert "(h:mm:ss) at " in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_the_recipe_only_opens_no_data(call, folder, tmp_path):
+    stale = shutil.copytree(folder, tmp_path / "stale")
+    (stale / "manifest.json").write_text("of another time")
+    for command in (train_command, study_command):
+        both = ("--data", str(stale), "--dry-run")
+        assert isinstance(call(command, *both).exception, DatasetError)
+        result = call(command, *both, "--recipe-only")
+        assert result.exit_code == 0
+        assert "stale is not read" in result.stdout
+        wrong = call(command, *both, "--recipe-only", "--set", "study.arms.raw=a ==")
+        assert isinstance(wrong.exception, RecipeError)
+    assert "--recipe-only" not in call(train_command, "--help").stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("command", [train_command, study_command])
+def test_a_scheduler_that_stops_a_run_gets_its_own_exit_code(call, monkeypatch, name, command):
+    step = Reporter.step
+
+    def stop(self, number, loss, tokens_per_s):
+        step(self, number, loss, tokens_per_s)
+        if number == 2:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    jobs = ("--jobs", "1") if command is study_command else ()
+    with monkeypatch.context() as patched:
+        patched.setattr(Reporter, "step", stop)
+        result = call(command, *jobs)
+    assert result.exit_code == PREEMPTED == 75
+    assert f"{name} at step 2 of 3" in result.stderr.replace("\n", " ")
+    result = call(command, *jobs)
+    assert result.exit_code == 0
+    assert "goes on from step 2" in result.stderr
 
 
 def test_study_prints_its_sentence_or_json(call):
@@ -67,6 +107,7 @@ def test_study_prints_its_sentence_or_json(call):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--out", __file__], "cannot be a run's folder .*test_cli.py: File exists"),
         (["--select", "True"], "shares 100 documents"),
         (["--select", "x", "--arm", "raw"], "give one of the two"),
         (["--arm", "row"], "the arms .'raw', 'curated'."),

@@ -1,9 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from shards.config import decode
+from shards.config import decode, load_recipe
 from shards.errors import RecipeError
 from trainer.config import ModelConfig, StudyConfig, TrainConfig
 
@@ -19,11 +20,26 @@ def test_defaults_decode_from_an_empty_recipe():
         ({"train": {"model": {"dims": 64}}}, "train", TrainConfig, "did you mean 'dim'"),
         ({"train": {"model": {"dim": 66, "heads": 4}}}, "train", TrainConfig, "multiple of heads"),
         ({"train": {"model": {"dim": 12, "heads": 4}}}, "train", TrainConfig, "RoPE"),
+        ({"train": {"model": {"heads": 4, "kv_heads": 3}}}, "train", TrainConfig, "kv_heads 3"),
+        ({"train": {"microbatches": 3}}, "train", TrainConfig, "batch_size 16 .* microbatches 3"),
         ({"train": {"optimizer": "sgd"}}, "train", TrainConfig, "train.optimizer = 'sgd'"),
         ({"train": {"learning_rate": 0.0}}, "train", TrainConfig, "train.learning_rate"),
-        ({"study": {"control": "x"}}, "study", StudyConfig, "control 'x' is not one of"),
+        ({"study": {"control": "x"}}, "study", StudyConfig, r"^study.control = 'x': not one"),
+        ({"study": {"control": "rwa"}}, "study", StudyConfig, "did you mean 'raw'"),
+        ({"study": {"random_like": ["x"]}}, "study", StudyConfig, "study.random_like = 'x'"),
+        ({"study": {"random_like": ["raw"]}}, "study", StudyConfig, "is the control"),
+        ({"study": {"repeat_of": "x"}}, "study", StudyConfig, "study.repeat_of = 'x'"),
+        ({"study": {"repeats": [2, 2]}}, "study", StudyConfig, "two arms are named 'repeat-2'"),
+        ({"study": {"repeats": [1]}}, "study", StudyConfig, "study.repeats"),
+        ({"study": {"unique_tokens": 9}}, "study", StudyConfig, "only with study.budget"),
+        (
+            {"study": {"budget": "unique", "repeats": [2]}},
+            "study",
+            StudyConfig,
+            "fewer unique tokens by definition",
+        ),
         ({"study": {"seeds": [1]}}, "study", StudyConfig, "study.seeds"),
-        ({"study": {"seeds": [1, 1]}}, "study", StudyConfig, "must differ"),
+        ({"study": {"seeds": [1, 1]}}, "study", StudyConfig, r"^study.seeds = \[1, 1\]: 1 repeats"),
         ({"study": {"arms": {"raw": "True", "a/b": "True"}}}, "study", StudyConfig, "'a/b'"),
         ({"study": {"level": 1.0}}, "study", StudyConfig, "study.level"),
     ],
@@ -48,3 +64,14 @@ def test_command_line_and_records_import_no_torch():
         "import sys, trainer.cli, trainer.records, trainer.show; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_example_of_a_study_can_be_used():
+    table = load_recipe(Path(__file__).parents[2] / "examples" / "study-quick.toml")
+    assert decode(table, "study", StudyConfig).arm_names == ["raw", "curated", "random-curated"]
+    assert decode(table, "train", TrainConfig).eval_every > 0
+
+
+def test_arms_that_follow_from_others_come_last():
+    study = StudyConfig(random_like=["curated"], repeats=[2, 8])
+    assert study.arm_names == ["raw", "curated", "random-curated", "repeat-2", "repeat-8"]

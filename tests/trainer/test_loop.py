@@ -2,17 +2,23 @@ import math
 import os
 import signal
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from shards.errors import PlatformError, TrainingError
+from trainer import loop
 from trainer.checkpoint import load_checkpoint
 from trainer.config import TrainConfig
 from trainer.data import read_documents
+from trainer.events import Event, read_events
+from trainer.folder import LOCK, claim
 from trainer.loop import choose_device, run_key, train
+from trainer.parallel import PARENT
 from trainer.progress import Reporter
 from trainer.records import METRICS, RUN, read_metrics, read_valid
+from trainer.signals import Stopped
 
 TRAIN = "split == 'train'"
 TIMES = {"seconds", "tokens_per_s", "wait_share"}
@@ -32,6 +38,17 @@ class Interrupter(Reporter):
             os.kill(os.getpid(), self.number)
 
 
+class Notes(Interrupter):
+    """Keeps what is said."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 @pytest.fixture(scope="module")
 def valid(dataset):
     return read_documents(dataset, "split == 'valid' and dropped == ''", 400)
@@ -47,7 +64,7 @@ def run(dataset, valid, tmp_path):
 
 
 def final_state(folder, record):
-    return load_checkpoint(folder, record.run_key)[1]
+    return load_checkpoint(folder, record.run_key).state
 
 
 def same(left, right) -> bool:
@@ -59,6 +76,11 @@ def same(left, right) -> bool:
     if isinstance(left, list):
         return len(left) == len(right) and all(map(same, left, right))
     return left == right
+
+
+def without_facts(record):
+    """A pickle's bytes follow the identities of equal objects, so its hash is no result."""
+    return msgspec.structs.replace(record, facts={}, checkpoint_sha256="")
 
 
 def without_times(rows):
@@ -86,12 +108,13 @@ def test_a_run_learns_and_records_what_it_did(run, tiny, dataset, valid, tmp_pat
     assert record.baselines.bigram < record.baselines.unigram
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_stopped_run_ends_as_if_it_had_not_been(run, tiny, tmp_path, number):
     whole = run("whole", tiny())
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         run("stopped", tiny(), Interrupter(5, number))
+    assert isinstance(stop.value, Stopped) == (number != signal.SIGINT)
     assert signal.getsignal(number) is before
     assert not (tmp_path / "stopped" / RUN).exists()
     rest = Interrupter(0)
@@ -102,6 +125,17 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(run, tiny, tmp_path, number):
     assert same(*(final_state(tmp_path / name, whole) for name in ("whole", "stopped")))
     rows = [without_times(read_metrics(tmp_path / name, 99)) for name in ("whole", "stopped")]
     assert rows[0] == rows[1]
+
+
+def test_a_run_whose_study_was_killed_stops_with_a_checkpoint(run, tiny, monkeypatch):
+    whole = run("whole", tiny())
+    monkeypatch.setenv(PARENT, str(os.getpid()))
+    with pytest.raises(KeyboardInterrupt):
+        run("orphan", tiny(checkpoint_every=0))
+    monkeypatch.delenv(PARENT)
+    rest = Interrupter(0)
+    assert run("orphan", tiny(checkpoint_every=0), rest).valid_sha256 == whole.valid_sha256
+    assert rest.seen[0] == 2
 
 
 def test_after_a_crash_it_goes_on_from_the_last_checkpoint(run, tiny, tmp_path):
@@ -117,6 +151,104 @@ def test_after_a_crash_it_goes_on_from_the_last_checkpoint(run, tiny, tmp_path):
     assert run("crashed", tiny(), rest).valid_sha256 == whole.valid_sha256
     assert rest.seen[0] == 7
     assert len((tmp_path / "crashed" / METRICS).read_bytes().splitlines()) == 12
+
+
+@pytest.mark.parametrize("lost", [(METRICS,), (METRICS, RUN), (RUN,)])
+@pytest.mark.parametrize("stop", [5, 12])
+def test_a_run_that_lost_its_other_files_goes_on_from_its_checkpoint(
+    run, tiny, tmp_path, lost, stop
+):
+    whole = run("whole", tiny())
+    if stop == 12:
+        run("lost", tiny())
+    else:
+        with pytest.raises(Stopped):
+            run("lost", tiny(), Interrupter(stop, signal.SIGTERM))
+    (tmp_path / "lost" / RUN).unlink(missing_ok=True)
+    for name in lost:
+        (tmp_path / "lost" / name).unlink(missing_ok=True)
+    rest = Notes(0)
+    record = run("lost", tiny(), rest)
+    assert rest.seen == list(range(stop + 1, 13))
+    assert without_facts(record) == without_facts(whole)
+    assert any("lacks" in note for note in rest.notes) == (METRICS in lost)
+
+
+def test_a_damaged_checkpoint_costs_steps_and_not_the_run(run, tiny, tmp_path):
+    whole = run("whole", tiny())
+    with pytest.raises(Stopped):
+        run("hit", tiny(), Interrupter(8, signal.SIGTERM))
+    file = tmp_path / "hit/checkpoint-00000008.pt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    rest = Notes(0)
+    assert without_facts(run("hit", tiny(), rest)) == without_facts(whole)
+    assert rest.seen[0] == 7
+    assert any("checkpoint-00000008.pt: expected" in note for note in rest.notes)
+    (event,) = read_events(tmp_path / "hit")
+    assert (event.step, event.kind) == (6, "damaged")
+
+
+def test_a_run_in_a_folder_that_another_holds_fails_and_touches_nothing(
+    run, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("trainer.folder.WAIT_SECONDS", 0.0)
+    with claim(tmp_path / "a"), pytest.raises(TrainingError, match=f"process {os.getpid()} on"):
+        run("a", tiny())
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [LOCK]
+
+
+def test_microbatches_take_the_same_step(run, tiny, tmp_path):
+    for parts in (1, 2, 8):
+        run(str(parts), tiny(microbatches=parts))
+    losses = [[r.loss for r in read_metrics(tmp_path / name, 12)] for name in ("1", "2", "8")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-4)
+
+
+def poison(monkeypatch, steps, value):
+    """Make the loss that the loop sees at some steps something else, gradients untouched."""
+    honest = loop._Run._backward
+
+    def poisoned(self, inputs, targets):
+        found = honest(self, inputs, targets)
+        return value if self.step + 1 in steps else found
+
+    monkeypatch.setattr(loop._Run, "_backward", poisoned)
+
+
+def test_a_bad_step_is_skipped_recorded_and_the_same_when_resumed(run, tiny, tmp_path, monkeypatch):
+    poison(monkeypatch, {4, 5}, math.nan)
+    whole = run("whole", tiny())
+    assert [r.step for r in read_metrics(tmp_path / "whole", 12)] == [1, 2, 3, *range(6, 13)]
+    assert [p.step for p in whole.curve] == [4, 8, 12]
+    assert whole.facts["skipped_steps"] == 2
+    with pytest.raises(Stopped):
+        run("stopped", tiny(), Interrupter(5, signal.SIGTERM))
+    assert without_facts(run("stopped", tiny())) == without_facts(whole)
+    for name in ("whole", "stopped"):
+        assert read_events(tmp_path / name) == [
+            Event(step, "skipped", "loss nan is not finite") for step in (4, 5)
+        ]
+
+
+def test_a_spike_is_skipped_where_the_recipe_says_so(run, tiny, tmp_path, monkeypatch):
+    poison(monkeypatch, {70}, 50.0)
+    run("off", tiny(steps=72))
+    run("on", tiny(steps=72, spike_sigma=6.0))
+    assert read_events(tmp_path / "off") == []
+    (event,) = read_events(tmp_path / "on")
+    assert event.step == 70
+    assert event.detail.startswith("loss 50 > mean ")
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run(run, tiny, monkeypatch):
+    poison(monkeypatch, {3, 4, 6, 7, 8}, math.inf)
+    with pytest.raises(
+        TrainingError, match=r"step 8: loss inf is not finite, the 3\. step in a row"
+    ):
+        run("a", tiny(max_skipped=2))
 
 
 def test_a_finished_run_is_skipped_and_another_one_replaces_it(run, tiny):
@@ -144,7 +276,7 @@ def test_the_run_key_follows_data_and_settings(dataset, valid, tiny):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(run, tiny, tmp_path):
-    with pytest.raises(TrainingError, match=r"step \d+: loss .*train.learning_rate"):
+    with pytest.raises(TrainingError, match=r"step \d+: loss .*11. step.*train.learning_rate"):
         run("a", tiny(learning_rate=1e30, embedding_learning_rate=1e30, grad_clip=0.0))
     assert not (tmp_path / "a" / RUN).exists()
 

@@ -4,24 +4,17 @@ import pytest
 import torch
 
 from trainer.config import ModelConfig
-from trainer.model import (
-    IGNORED,
-    Transformer,
-    flops_per_token,
-    mean_nats,
-    memory_bytes,
-    parameter_count,
-    rope_tables,
-    rotate,
-    token_nats,
-)
+from trainer.loss import IGNORED
+from trainer.model import Transformer, mean_nats, rope_tables, token_nats
+from trainer.ops import rotate
+from trainer.sizes import flops_per_token, memory_bytes, parameter_count
 
 V, T = 50, 12
 CONFIGS = [
     ModelConfig(dim=24, layers=2, heads=3, activation=activation, tied=tied)
     for activation in ("relu2", "swiglu")
     for tied in (False, True)
-]
+] + [ModelConfig(dim=24, layers=2, heads=6, kv_heads=2)]
 
 
 def busy_model(config: ModelConfig) -> Transformer:
@@ -53,6 +46,19 @@ def test_no_position_sees_a_later_one(config):
     after[:, 7:] = (after[:, 7:] + 1) % V
     assert torch.allclose(model(before)[:, :7], model(after)[:, :7], atol=1e-5)
     assert not torch.allclose(model(before)[:, 7:], model(after)[:, 7:], atol=1e-2)
+
+
+def test_heads_that_share_keys_and_values_equal_heads_with_copies_of_them():
+    shared = busy_model(CONFIGS[-1]).blocks[0].attention
+    own = Transformer(ModelConfig(dim=24, layers=1, heads=6), V, T).blocks[0].attention
+    k, v = shared.kv.data.view(2, 2, 4, 24).repeat_interleave(3, dim=1).view(2, 24, 24)
+    own.load_state_dict(
+        {name: value for name, value in shared.state_dict().items() if name not in {"q", "kv"}}
+        | {"qkv": torch.stack([shared.q.data, k, v])}
+    )
+    x = torch.randn(2, T, 24, generator=torch.Generator().manual_seed(3))
+    cos, sin = rope_tables(T, 4, 10_000.0)
+    assert torch.allclose(shared(x, cos, sin), own(x, cos, sin), atol=1e-5)
 
 
 def test_attention_equals_the_textbook_formula():

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import tempfile
@@ -5,7 +6,16 @@ import tempfile
 import pytest
 
 from shards.errors import TrainingError
-from trainer.parallel import STOPPED, Job, _check, _Running, default_jobs, run_jobs
+from trainer.parallel import (
+    PARENT,
+    STOPPED,
+    Job,
+    _check,
+    _Running,
+    default_jobs,
+    is_orphan,
+    run_jobs,
+)
 from trainer.progress import Bars
 
 
@@ -33,8 +43,9 @@ def test_a_killed_run_is_named(tmp_path):
         _check(run)
 
 
-def test_a_run_that_was_told_to_stop_stops_the_study(tmp_path):
-    run = ended(tmp_path, ["sh", "-c", f"exit {STOPPED}"])
+@pytest.mark.parametrize("code", STOPPED)
+def test_a_run_that_was_told_to_stop_stops_the_study(tmp_path, code):
+    run = ended(tmp_path, ["sh", "-c", f"exit {code}"])
     run.process.wait()
     with pytest.raises(KeyboardInterrupt):
         _check(run)
@@ -49,3 +60,11 @@ def test_another_exit_code_shows_what_was_said(tmp_path):
 
 def test_runs_share_the_cores():
     assert default_jobs(1) >= default_jobs(10_000) == 1
+
+
+def test_a_run_knows_whether_its_study_is_there(monkeypatch):
+    assert not is_orphan()
+    monkeypatch.setenv(PARENT, str(os.getppid()))
+    assert not is_orphan()
+    monkeypatch.setenv(PARENT, str(os.getpid()))
+    assert is_orphan()

@@ -2,12 +2,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from shards.errors import RecipeError
+from shards.errors import RecipeError, TrainingError
 from tests.trainer.test_loop import Interrupter
 from trainer.config import StudyConfig
 from trainer.progress import Reporter
-from trainer.records import STUDY, StudyRecord, read_record, read_valid
-from trainer.study import check_apart, open_study, run_name, run_study
+from trainer.records import STUDY, STUDY_TEXT, StudyRecord, read_record, read_valid
+from trainer.study import check_apart, open_arm, open_study, run_name, run_study
+from trainer.study_report import study_markdown
 
 STUDY_CONFIG = StudyConfig(
     arms={
@@ -97,6 +98,61 @@ def without_speed(record):
         for seed in arm["seeds"]:
             del seed["tokens_per_s"]
     return plain
+
+
+def test_arms_that_follow_from_others_are_trained_and_compared(dataset, tiny, tmp_path):
+    study = msgspec.structs.replace(
+        STUDY_CONFIG, seeds=[1, 2], random_like=["clean"], repeats=[2], repeat_of="clean"
+    )
+    config = tiny(steps=24)
+    data = open_study(dataset, study, config)
+    record = run_study(data, study, config, tmp_path, Reporter(quiet=True))
+    assert list(record.arms) == ["noise", "clean", "random-clean", "repeat-2"]
+    repeated = record.arms["repeat-2"]
+    assert repeated.epochs == pytest.approx(2, abs=0.1)
+    assert repeated.baselines_all.bigram == pytest.approx(repeated.baselines.bigram, abs=0.05)
+    for name, arm in record.arms.items():
+        assert (
+            data.arms[name].selection_hash == open_arm(dataset, study, config, name).selection_hash
+        )
+        if name != "noise":
+            assert arm.ci_low <= arm.delta <= arm.ci_high
+            assert 0.05 / 3 <= arm.level <= 0.05
+    assert (tmp_path / STUDY_TEXT).read_text() == study_markdown(record)
+    clean, random = record.arms["clean"], record.arms["random-clean"]
+    assert clean.random_delta == pytest.approx(clean.bpb - random.bpb)
+    assert clean.random_ci[0] <= clean.random_delta <= clean.random_ci[1]
+    assert random.random_delta is None
+    assert record.tokens_needed[0] > 0
+    assert "raise train.tokens by " in record.sentence
+    assert record.arms["noise"].effective_data_multiplier == 1
+
+
+def test_the_arm_of_a_process_of_its_own_must_be_one(dataset, tiny):
+    with pytest.raises(RecipeError, match=r"arm 'clear': not one of .* did you mean 'clean'"):
+        open_arm(dataset, STUDY_CONFIG, tiny(), "clear")
+
+
+def test_other_arms_have_no_say_in_a_plain_one(dataset, tiny):
+    arms = STUDY_CONFIG.arms | {"broken": "nonsense == 1"}
+    study = msgspec.structs.replace(STUDY_CONFIG, arms=arms, random_like=["broken"])
+    view = open_arm(dataset, study, tiny(), "clean")
+    assert view.selection_hash == dataset.select(arms["clean"]).selection_hash
+    with pytest.raises(RecipeError, match=r"^study\.arms\.broken"):
+        open_arm(dataset, study, tiny(), "random-broken")
+
+
+@pytest.mark.parametrize(
+    ("valid", "changes", "error", "message"),
+    [
+        ("split == 'test'", {}, RecipeError, r"selects no document of .*split\.valid_fraction = 0"),
+        ("splt == 'x'", {}, RecipeError, r"^study\.valid: .*column 'splt'; did you mean 'split'"),
+        ("split == 'valid'", {"eval_tokens": 8}, TrainingError, "at least 2; raise it"),
+    ],
+)
+def test_a_validation_that_says_nothing_is_refused(dataset, tiny, valid, changes, error, message):
+    with pytest.raises(error, match=message):
+        open_study(dataset, msgspec.structs.replace(STUDY_CONFIG, valid=valid), tiny(**changes))
 
 
 def test_an_arm_that_touches_the_validation_is_refused(dataset, tiny):

@@ -1,0 +1,49 @@
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from shards.errors import CorruptError, DatasetError
+from tests.trainer.records import study_record
+from trainer.records import STUDY, write_record
+from trainer.study_cli import compare_command, read_study, show_command
+
+ARMS = {"curated": (-0.05, -0.08, -0.02, "arm better")}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_record(tmp_path / "a" / "runs" / STUDY, study_record(ARMS))
+    write_record(tmp_path / "b" / STUDY, study_record({"curated": (0.1, 0.05, 0.15, "arm worse")}))
+    return tmp_path
+
+
+def call(command, *arguments):
+    return CliRunner().invoke(command, list(map(str, arguments)), catch_exceptions=False).stdout
+
+
+def test_show_prints_what_the_contract_asks_for(folder):
+    shown = msgspec.json.decode(call(show_command, folder / "a", "--json"))
+    arm = shown["arms"]["curated"]
+    assert (arm["bpb"], arm["delta"], arm["ci_low"], arm["ci_high"]) == (2.2, -0.05, -0.08, -0.02)
+    assert (arm["verdict"], arm["effective_data_multiplier"]) == ("arm better", 1.25)
+    assert shown["baselines"] == {"unigram": 3.0, "bigram": 2.5, "zstd": 2.9}
+    assert (arm["unigram"], arm["bigram"]) == (3.0, 2.5)
+
+
+def test_show_prints_the_sentence_or_the_page(folder):
+    assert call(show_command, folder / "a" / "runs") == "curated is better than raw.\n"
+    assert call(show_command, folder / "a", "--markdown").startswith("# Study\n")
+
+
+def test_compare_says_what_was_contradicted(folder):
+    assert call(compare_command, folder / "a", folder / "b") == "contradicted: curated\n"
+    change = msgspec.json.decode(call(compare_command, folder / "a", folder / "b", "--json"))
+    assert change["arms"]["curated"]["answer"] == "contradicted"
+
+
+def test_a_folder_without_a_study_is_an_error(folder):
+    with pytest.raises(DatasetError, match="no finished study"):
+        read_study(folder)
+    (folder / "b" / STUDY).write_text("{}")
+    with pytest.raises(CorruptError, match="not a StudyRecord"):
+        read_study(folder / "b")

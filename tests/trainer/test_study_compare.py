@@ -1,0 +1,52 @@
+import pytest
+
+from shards.errors import DatasetError
+from tests.trainer.records import study_record
+from trainer.study_compare import change_table, compare_studies
+
+BETTER, NOTHING, WORSE = "arm better", "no difference seen", "arm worse"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "answer"),
+    [
+        ((-0.1, -0.14, -0.06, BETTER), (-0.08, -0.12, -0.04, BETTER), "confirmed"),
+        ((-0.1, -0.14, -0.06, BETTER), (-0.05, -0.11, 0.01, NOTHING), "open"),
+        ((-0.1, -0.14, -0.06, BETTER), (0.01, -0.03, 0.05, NOTHING), "contradicted"),
+        ((-0.1, -0.14, -0.06, BETTER), (0.1, 0.06, 0.14, WORSE), "contradicted"),
+    ],
+)
+def test_an_arm_is_confirmed_open_or_contradicted(a, b, answer):
+    found = compare_studies(study_record({"x": a}), study_record({"x": b})).arms["x"]
+    assert found.answer == answer
+    assert found.change == pytest.approx(b[0] - a[0])
+    half = 0.04 * 2**0.5 if b[2] - b[0] < 0.05 else (0.04**2 + 0.06**2) ** 0.5
+    assert (found.ci_low, found.ci_high) == pytest.approx(
+        (found.change - half, found.change + half)
+    )
+
+
+def test_changing_sides_changes_the_sign():
+    a = study_record({"x": (-0.1, -0.15, -0.06, BETTER)})
+    b = study_record({"x": (-0.02, -0.05, 0.03, NOTHING)})
+    there, back = compare_studies(a, b).arms["x"], compare_studies(b, a).arms["x"]
+    assert there.change == -back.change
+    assert (there.ci_low, there.ci_high) == pytest.approx((-back.ci_high, -back.ci_low))
+
+
+def test_what_differs_is_named():
+    arm = (-0.1, -0.14, -0.06, BETTER)
+    a = study_record({"x": arm, "y": arm})
+    b = study_record({"x": arm, "z": arm}, dataset_id="e")
+    found = compare_studies(a, b)
+    assert (found.only_a, found.only_b) == (["y"], ["z"])
+    assert found.differing["dataset_id"] == ("d", "e")
+    assert "study.arms" in found.differing
+    assert change_table(found).row_count == 1
+    assert compare_studies(a, a).differing == {}
+
+
+def test_studies_without_a_common_arm_cannot_be_compared():
+    arm = (-0.1, -0.14, -0.06, BETTER)
+    with pytest.raises(DatasetError, match="no arm in common: x and y"):
+        compare_studies(study_record({"x": arm}), study_record({"y": arm}))

@@ -1,0 +1,93 @@
+"""`assay plan`: what a run would need on a cluster (imports no torch)."""
+
+import click
+import msgspec
+
+from trainer.plan import CHINCHILLA_TOKENS_PER_PARAMETER, Cluster, Model, Plan, make_plan
+from trainer.presets import PRESETS, preset_named
+from trainer.show import quantity
+
+LARGEST_BATCH = 16 * 2**20
+"""Tokens in the largest batch of Llama 3 405B (Grattafiori et al. 2024, section 3.4.1)."""
+
+
+@click.command("plan")
+@click.option("--preset", default="8b", show_default=True, help=f"One of {', '.join(PRESETS)}.")
+@click.option("--gpus", required=True, type=click.IntRange(1, 10_000_000), help="GPUs of the job.")
+@click.option(
+    "--sequence-length", type=click.IntRange(2), help="Tokens of a sequence.  [default: preset's]"
+)
+@click.option(
+    "--sequences-per-gpu", type=click.IntRange(1), default=1, help="On each GPU in a step."
+)
+@click.option("--tokens", type=click.IntRange(1), help="To train on.  [default: 20 a parameter]")
+@click.option("--tokens-owned", type=click.IntRange(1), help="Unique tokens that there are.")
+@click.option("--efficiency", type=click.FloatRange(0, 1, min_open=True), help="Of the kernels.")
+@click.option("--peak-tflops", type=click.FloatRange(0, min_open=True), help="Of one GPU, dense.")
+@click.option("--memory-gb", type=click.FloatRange(0, min_open=True), help="Of one GPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan_command(
+    preset: str,
+    gpus: int,
+    sequence_length: int | None,
+    sequences_per_gpu: int,
+    tokens: int | None,
+    tokens_owned: int | None,
+    efficiency: float | None,
+    peak_tflops: float | None,
+    memory_gb: float | None,
+    as_json: bool,
+) -> None:
+    """Say what training a preset on a cluster would take: memory, time, failures, data.
+
+    The defaults of the cluster are those of H100 GPUs in nodes of eight with 400 Gb/s each.
+    """
+    found = preset_named(preset, "--preset")
+    model = Model(found.model, found.vocabulary, sequence_length or found.sequence_length)
+    given = {
+        "efficiency": efficiency,
+        "peak_flops": None if peak_tflops is None else peak_tflops * 1e12,
+        "memory_bytes": None if memory_gb is None else memory_gb * 1e9,
+    }
+    cluster = msgspec.structs.replace(
+        Cluster(gpus=gpus), **{key: value for key, value in given.items() if value is not None}
+    )
+    plan = make_plan(
+        model,
+        cluster,
+        sequences_per_gpu=sequences_per_gpu,
+        tokens=tokens,
+        tokens_owned=tokens_owned,
+    )
+    if as_json:
+        click.echo(msgspec.json.encode(plan))
+        return
+    for line in plan_lines(plan):
+        click.echo(line)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Describe a plan to a person."""
+    lines = [
+        f"{quantity(plan.parameters)} parameters on {plan.gpus:,} GPUs, states shared by groups of"
+        f" {plan.shard_gpus}",
+        f"memory: {plan.memory_gb_per_gpu:.1f} GB a GPU"
+        + ("" if plan.fits else ", MORE THAN THERE IS: use more GPUs or shorter sequences"),
+        f"step: {plan.step_s:.2f} s for {quantity(plan.batch_tokens)} tokens (compute"
+        f" {plan.compute_s:.2f} s, communication {plan.communication_s:.2f} s), MFU"
+        f" {plan.mfu:.1%}, {quantity(plan.tokens_per_s)} tokens/s",
+        f"failures: one every {plan.mtbf_h:.2f} h; checkpoint ({plan.checkpoint_s:.1f} s) every"
+        f" {plan.checkpoint_interval_s:,.0f} s; {plan.goodput:.1%} of the time is kept work",
+        f"tokens: {quantity(plan.tokens)} in {plan.days:.3g} days (compute-optimal are"
+        f" {quantity(plan.chinchilla_tokens)}, {CHINCHILLA_TOKENS_PER_PARAMETER} a parameter)",
+    ]
+    if plan.epochs is not None and plan.effective_tokens is not None:
+        lines.append(
+            f"data: {plan.epochs:.2f} epochs, worth {quantity(plan.effective_tokens)} fresh tokens"
+        )
+    if plan.batch_tokens > LARGEST_BATCH:
+        lines.append(
+            f"note: batches above about {quantity(LARGEST_BATCH)} tokens stop paying off; so many"
+            " GPUs need tensor, pipeline or context parallelism, which this plan does not know"
+        )
+    return lines

@@ -1,0 +1,70 @@
+"""`assay study show` and `assay study compare`: what studies found, from their records alone."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from shards.console import console
+from shards.errors import DatasetError
+from trainer.records import STUDY, StudyRecord, read_record
+
+_FOLDER = click.Path(path_type=Path)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.command("show")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@_JSON
+@click.option("--markdown", is_flag=True, help="Print the whole study as Markdown.")
+def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
+    """Show what the study in DIR (a study's --out, or a chain's) found."""
+    from trainer.show import study_summary, study_table
+    from trainer.study_report import study_markdown
+
+    record = read_study(folder)
+    if as_json:
+        click.echo(msgspec.json.encode(study_summary(record)))
+    elif markdown:
+        click.echo(study_markdown(record), nl=False)
+    else:
+        console.print(study_table(record))
+        click.echo(record.sentence)
+
+
+@click.command("compare")
+@click.argument("a", type=_FOLDER)
+@click.argument("b", type=_FOLDER)
+@_JSON
+def compare_command(a: Path, b: Path, as_json: bool) -> None:
+    """Compare the studies in folders A and B: does what one found hold in the other?"""
+    from trainer.study_compare import change_table, compare_studies
+
+    change = compare_studies(read_study(a), read_study(b))
+    if as_json:
+        click.echo(msgspec.json.encode(change))
+        return
+    console.print(change_table(change))
+    for key, (ours, theirs) in change.differing.items():
+        click.echo(f"{key}: {ours!r} in A, {theirs!r} in B")
+    for names, where in ((change.only_a, "A"), (change.only_b, "B")):
+        if names:
+            click.echo(f"only in {where}: {', '.join(names)}")
+    for answer in ("confirmed", "open", "contradicted"):
+        if names := [name for name, arm in change.arms.items() if arm.answer == answer]:
+            click.echo(f"{answer}: {', '.join(names)}")
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """Read the record of the study in `folder` or, in the folder of a chain, in `runs`.
+
+    Raises:
+        DatasetError: neither holds one.
+        CorruptError: the file is not a study's record.
+    """
+    for path in (folder / STUDY, folder / "runs" / STUDY):
+        if path.is_file():
+            return read_record(path, StudyRecord)
+    raise DatasetError(
+        f"{folder}: no finished study (neither {STUDY} nor runs/{STUDY}); run assay study first"
+    )

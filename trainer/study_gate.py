@@ -1,0 +1,68 @@
+"""The gate: is every run trained enough to judge data, and if not, how much is missing?"""
+
+import numpy as np
+
+from trainer.records import ArmResult, RunRecord
+from trainer.show import quantity
+from trainer.study_curves import FURTHEST, Curve, Need, tokens_needed
+
+
+def curve_points(run: RunRecord) -> Curve:
+    """Return a run's validation curve as arrays."""
+    return Curve(
+        np.array([point.tokens for point in run.curve], np.float64),
+        np.array([point.valid_bpb for point in run.curve], np.float64),
+    )
+
+
+def gate_need(arms: dict[str, ArmResult], runs: dict[str, list[RunRecord]]) -> Need:
+    """Return how many more tokens a run would need until every run beats its baselines.
+
+    The baselines of a longer run have read more as well. So the goal lies between the baselines of
+    what the run read and those of all that its arm holds.
+    """
+    needs = []
+    for name, records in runs.items():
+        everything = arms[name].baselines_all
+        for run in records:
+            if run.beats_baselines:
+                continue
+            nearest = min(run.baselines.unigram, run.baselines.bigram)
+            furthest = min(nearest, everything.unigram, everything.bigram)
+            config = run.config
+            # A cosine has no part before its decay, and nothing that could be extended.
+            constant = 1 - config.decay if config.schedule == "wsd" else 0.0
+            gaps = (run.bpb - nearest, run.bpb - furthest)
+            needs.append(tokens_needed(curve_points(run), gaps, constant * run.tokens))
+    lows, highs = [need.low for need in needs], [need.high for need in needs]
+    return Need(_largest(lows), _largest(highs))
+
+
+def _largest(values: list[float | None]) -> float | None:
+    """Return the largest of all, unknown where one is unknown."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def gate_sentence(arms: dict[str, ArmResult], need: Need | None) -> str:
+    """Say whether all runs beat their baselines, and what those that do not would need."""
+    runs = [seed for arm in arms.values() for seed in arm.seeds]
+    failed = [seed.run for seed in runs if not seed.beats_baselines]
+    if need is None:
+        return f"all {len(runs)} runs beat the unigram and bigram models of what they read"
+    return (
+        f"{len(failed)} of {len(runs)} runs did not beat the unigram and bigram models of what they"
+        f" read ({', '.join(failed)}): the models are too little trained to judge data; raise"
+        f" train.tokens{_need_words(need)}"
+    )
+
+
+def _need_words(need: Need) -> str:
+    if need.low is None:
+        return (
+            "; by how much is unknown: the curves before the decay of the learning rate have too"
+            f" few points, or reach no baseline within {FURTHEST:g} times as many tokens"
+        )
+    if need.high is None:
+        return f" by at least {quantity(need.low)} (by the curves; at most, that is unknown)"
+    return f" by {quantity(need.low)} to {quantity(need.high)} (by extending the curves)"
