@@ -1,19 +1,23 @@
 """Speed of training on the CPU: tokens a CPU second, Muon against AdamW, the loader's share.
 
-    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt]
+    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt] [--ranks N]
 
 Runs of the default model (`trainer.config`, one thread) on a dataset of Zipf-distributed tokens
 made here. CPU time of the whole process, so that other work on the machine counts little; runs of
 both optimisers take turns, and the median step is what counts. `loader_share` is the loader's CPU
 time for a batch over the CPU time of a step. `ratio_nanogpt` and `ratio_litgpt` are our tokens a
-CPU second over theirs for one model of 4.2 M parameters with AdamW, by turns (`compare`).
+CPU second over theirs for one model of 4.2 M parameters with AdamW, by turns (`compare`). With
+`--ranks`, `ordered_ms` and `all_reduce_ms` are the times of summing that model's gradients over N
+processes on this machine, in the fixed order and as gloo does it, by turns.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import json
+import multiprocessing
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -40,7 +44,10 @@ from shards.tokens import TokenMetadata, encode_token_shard, shard_entry
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data import read_documents
 from trainer.loop import train
+from trainer.model import Transformer
 from trainer.progress import Reporter
+from trainer.ranks import join_ranks
+from trainer.reduce import OrderedSum
 
 VOCABULARY, EOS = 4096, 0
 DOCUMENTS, LENGTH = 4000, 500
@@ -83,6 +90,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under 55 s on 2 cores")
     parser.add_argument("--nanogpt", metavar="PATH", type=Path, help="a clone of nanoGPT")
     parser.add_argument("--litgpt", action="store_true", help="compare with the installed litgpt")
+    parser.add_argument("--ranks", metavar="N", type=int, help="also sum gradients over N ranks")
     options = parser.parse_args()
     peers: dict[str, Callable[[Tokens], Step]] = {}
     if options.nanogpt:
@@ -98,6 +106,8 @@ def main() -> None:
             others = {name: make(stream) for name, make in peers.items()}
         found = measure(dataset, Path(folder), rounds, steps)
         found |= compare(dataset, Path(folder), others, rounds, 3 if options.quick else 12)
+        if options.ranks:
+            found |= sums_of_ranks(options.ranks, Path(folder))
         print(json.dumps(found))
 
 
@@ -279,6 +289,50 @@ def litgpt_step(tokens: Tokens) -> Step:
     model.lm_head.weight = model.transformer.wte.weight
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
     return peer_step(model, optimizer, lambda x, y: chunked_cross_entropy(model(x), y), tokens)
+
+
+def sums_of_ranks(count: int, folder: Path) -> dict[str, float]:
+    """Return milliseconds of both ways of summing the gradients of `PEER`, medians of rank 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = folder / "ranks.json"
+    spawn = multiprocessing.get_context("spawn")
+    arguments = [(rank, count, port, result) for rank in range(count)]
+    processes = [spawn.Process(target=_sum_as_rank, args=each) for each in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    found: dict[str, float] = json.loads(result.read_text())
+    return found
+
+
+def _sum_as_rank(rank: int, count: int, port: int, result: Path) -> None:
+    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(settings | {"RANK": str(rank), "WORLD_SIZE": str(count)})
+    torch.set_num_threads(1)
+    config = msgspec.structs.replace(PEER, parallel="ddp", microbatches=count)
+    parameters = list(Transformer(config.model, VOCABULARY, config.sequence_length).parameters())
+    flat = torch.ones(sum(parameter.numel() for parameter in parameters))
+    seconds: dict[str, list[float]] = {"ordered": [], "all_reduce": []}
+    with join_ranks(config, "cpu") as ranks:
+        for _ in range(15):
+            for parameter in parameters:
+                parameter.grad = torch.ones_like(parameter)
+            ranks.gather([0.0])
+            started = time.perf_counter()
+            sums = OrderedSum(ranks, list(parameters))
+            sums.add()
+            sums.finish()
+            seconds["ordered"].append(time.perf_counter() - started)
+            ranks.gather([0.0])
+            started = time.perf_counter()
+            torch.distributed.all_reduce(flat)
+            seconds["all_reduce"].append(time.perf_counter() - started)
+    if rank == 0:
+        medians = {f"{k}_ms": round(1000 * statistics.median(v), 2) for k, v in seconds.items()}
+        result.write_text(json.dumps(medians))
 
 
 if __name__ == "__main__":

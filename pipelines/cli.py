@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Train the arms of a study and compare them.",
     ),
     "plan": ("trainer.plan_cli:plan_command", "Plan a training run on a cluster of GPUs."),
+    "export": (
+        "trainer.export_cli:export_command",
+        "Write a finished run's model as safetensors.",
+    ),
     "report": ("pipelines.commands.report:report_command", "Write the HTML report of a chain."),
     "inspect": ("shards.cli:inspect_command", "Show what a dataset holds."),
     "verify": ("shards.cli:verify_command", "Check a dataset's files against their hashes."),

@@ -20,7 +20,7 @@ from shards.errors import CorruptError, TrainingError
 from shards.hashing import xxh128
 from trainer.history import Times
 
-FORMAT = 1
+FORMAT = 2
 _STEM = "checkpoint-"
 
 

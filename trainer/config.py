@@ -92,9 +92,13 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `keep_checkpoints` are kept while a run goes on, one when it is done.
 
     With `parallel` a run may be made by as many ranks as divide `microbatches` (`torchrun`); the
-    result does not depend on their number. A rank that the others wait for longer than
+    result does not depend on their number. With "ddp" each has all weights, with "fsdp2" a share of
+    weights, gradients and optimisers. A rank that the others wait for longer than
     `rank_timeout_s` ends the job. The ranks' weights are compared every `replica_check_every` steps
     (0: never) and before each checkpoint.
+
+    `prometheus_port` (0: none) answers on loopback with the numbers of the last step, `tensorboard`
+    writes them to event files in the run's folder.
     """
 
     model: ModelConfig = ModelConfig()
@@ -120,9 +124,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keep_checkpoints: Positive = 2
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    parallel: Literal["none", "ddp"] = "none"
+    parallel: Literal["none", "ddp", "fsdp2"] = "none"
     rank_timeout_s: Rate = 600.0
     replica_check_every: Annotated[int, Meta(ge=0)] = 100
+    prometheus_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    tensorboard: bool = False
     threads: Positive = 1
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ from trainer.history import History, Times
 from trainer.loss import IGNORED
 from trainer.memory import keep_freed_memory
 from trainer.model import Transformer, mean_nats
+from trainer.monitor import Values, open_monitor
 from trainer.optim import build_optimizers, learning_rate_factor, set_learning_rate
 from trainer.parallel import is_orphan
 from trainer.progress import Reporter
@@ -58,9 +59,19 @@ from trainer.records import (
 )
 from trainer.reduce import OrderedSum
 from trainer.replicas import check_replicas
+from trainer.sharded import (
+    InOrder,
+    clip_sharded,
+    cut_like,
+    cut_optimizer,
+    reshard,
+    shard,
+    uncut,
+    whole,
+)
 from trainer.signals import Stopped, stop_signals
 from trainer.sizes import flops_per_token, parameter_count
-from trainer.speed import utilisation
+from trainer.speed import product_rate, utilisation
 from trainer.stragglers import RankTimes
 
 HAS_NO_EFFECT = (
@@ -69,6 +80,8 @@ HAS_NO_EFFECT = (
     "parallel",
     "rank_timeout_s",
     "replica_check_every",
+    "prometheus_port",
+    "tensorboard",
 )
 """Settings that change what can be resumed and how, but not the result."""
 
@@ -201,9 +214,15 @@ def _train(
     curve_documents = valid.head(config.curve_tokens)
     reporter.start(name, config.total_steps, run.step)
     saved = run.resumed
-    with run.loader, run.open_metrics(reporter) as metrics, stop_signals() as stop:
+    with (
+        run.loader,
+        run.open_metrics(reporter) as metrics,
+        open_monitor(config, folder, reporter.note, first=ranks.first) as monitor,
+        stop_signals() as stop,
+    ):
+        rate = product_rate(config, run.device) if monitor.active else 0.0
         while run.step < config.total_steps:
-            saved = None
+            saved = on_curve = None
             row, objection = run.train_step()
             if _due(run.step, config.eval_every, config.total_steps):
                 on_curve = run.evaluate(curve_documents)
@@ -217,11 +236,13 @@ def _train(
             else:
                 metrics.write(msgspec.json.encode(row) + b"\n")
                 metrics.flush()
+            if monitor.active:
+                monitor.update(run.step, _monitored(run, row, on_curve, rate))
             reporter.step(run.step, row.loss, row.tokens_per_s)
             if slow := run.rank_times.report():
                 reporter.note(f"{name}: step {run.step}: {slow}")
             number = _agree(ranks, signal.SIGTERM if is_orphan() else stop.signal)
-            if _due(run.step, config.replica_check_every, config.total_steps):
+            if not run.sharded and _due(run.step, config.replica_check_every, config.total_steps):
                 check_replicas(ranks, run.model, run.step)
             if number or _due(run.step, config.checkpoint_every, config.total_steps):
                 saved = run.save()
@@ -235,6 +256,31 @@ def _train(
     evaluation = run.evaluate(valid)
     # The last step is always saved, and a run that has no step left was resumed from there.
     return _finish(run, view, valid, evaluation, saved) if ranks.first and saved else None
+
+
+def _monitored(run: "_Run", row: Metrics, on_curve: Evaluation | None, rate: float) -> Values:
+    """Return the numbers of a step for a monitor; `rate`: the machine's FLOPs a second."""
+    numbers = {
+        "step": row.step,
+        "tokens": row.tokens,
+        "loss": row.loss,
+        "grad_norm": row.grad_norm,
+        "learning_rate": row.lr,
+        "tokens_per_s": row.tokens_per_s,
+        "mfu": row.tokens_per_s * run.flops_per_token / rate,
+        "wait_share": row.wait_share,
+        "memory_bytes": _peak_memory_bytes(run.device),
+        "skipped_steps": run.history.skipped,
+    }
+    values: Values = {(name, ()): float(number) for name, number in numbers.items()}
+    if on_curve:
+        values["valid_bpb", ()] = on_curve.bpb
+        for source, bpb in on_curve.by_source().items():
+            values["valid_bpb", (("source", source),)] = bpb
+    for rank, times in enumerate(run.rank_times.facts()):
+        for name, number in times.items():
+            values[f"rank_{name}", (("rank", str(rank)),)] = number
+    return values
 
 
 def _agree(ranks: Ranks, number: signal.Signals | None) -> signal.Signals | None:
@@ -259,6 +305,7 @@ class _Run:
     optimizers: list[torch.optim.Optimizer]
     loader: TorchLoader
     ranks: Ranks = ALONE
+    sharded: list[InOrder] = field(default_factory=list)
     step: int = 0
     history: History = field(default_factory=History)
     times: Times = field(default_factory=Times)
@@ -282,9 +329,11 @@ class _Run:
         model = Transformer(config.model, view.dataset.vocab_size, config.sequence_length)
         model.initialise(config.seed)
         model.to(device)
+        cut = config.parallel == "fsdp2" and ranks.world_size > 1
+        sums = shard(model, ranks.world_size) if cut else []
         loader = TorchLoader(_loader(view, config, ranks), device)
         optimizers = build_optimizers(model, config)
-        run = cls(config, folder, key, device, model, optimizers, loader, ranks)
+        run = cls(config, folder, key, device, model, optimizers, loader, ranks, sums)
         found: Found | None = ranks.share(load_checkpoint(folder, key) if ranks.first else None)
         if found:
             run._restore(found.entry, found.state)
@@ -310,12 +359,15 @@ class _Run:
         )
         set_learning_rate(self.optimizers, factor)
         loss_now = self._backward(inputs, targets)
-        norm_now = float(clip(self.model, config.grad_clip))
+        with self.ranks.together() if self.sharded else nullcontext():
+            clip_as_cut = clip_sharded if self.sharded else clip
+            norm_now = float(clip_as_cut(self.model, config.grad_clip))
         guard = self.history.guard
         objection = guard.objection(loss_now, norm_now, config.spike_sigma)
         for optimizer in self.optimizers:
             if objection is None:
-                optimizer.step()
+                with self.ranks.together() if self.sharded else nullcontext():
+                    optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if objection is None:
@@ -352,12 +404,17 @@ class _Run:
         ranks = self.ranks
         parts = self.config.microbatches // ranks.world_size
         count = sum(int(n) for (n,) in ranks.gather([float((targets != IGNORED).sum())]))
-        sums = OrderedSum(ranks, list(self.model.parameters()))
+        sums = OrderedSum(ranks, uncut(self.model))
         losses, own = [], self.waited
+        for module in self.sharded:
+            module.clear()
         for part in range(parts):
             begun = time.perf_counter()
-            loss = mean_nats(self.model, inputs[part::parts], targets[part::parts], count)
-            torch.autograd.backward(loss)
+            with ranks.together() if self.sharded else nullcontext():
+                if self.sharded:  # what comes next is the sum with this, not to be added to it
+                    self.model.zero_grad(set_to_none=True)
+                loss = mean_nats(self.model, inputs[part::parts], targets[part::parts], count)
+                torch.autograd.backward(loss)
             losses.append(float(loss.detach()))
             own += time.perf_counter() - begun
             sums.add()
@@ -375,7 +432,18 @@ class _Run:
     def evaluate(self, documents: Documents) -> Evaluation:
         """Score documents, each rank its share of the batches."""
         length = self.config.sequence_length
-        return evaluate(self.model, documents, length, self.device, self.ranks)
+        if not self.sharded:
+            return evaluate(self.model, documents, length, self.device, self.ranks)
+        with self.ranks.together():  # every rank needs the others for each batch
+            found = evaluate(self.model, documents, length, self.device)
+        reshard(self.model)
+        return found
+
+    @property
+    def flops_per_token(self) -> int:
+        """Model FLOPs of training on one token."""
+        config = self.config
+        return flops_per_token(config.model, len(self.model.embedding), config.sequence_length)
 
     def add_event(self, event: Event) -> None:
         """Append an event to the run's file, on the first rank."""
@@ -388,13 +456,17 @@ class _Run:
         Raises:
             TrainingError: it cannot be written, or a rank's weights are not those of the others.
         """
-        check_replicas(self.ranks, self.model, self.step)
+        if not self.sharded:
+            check_replicas(self.ranks, self.model, self.step)
+        with self.ranks.together() if self.sharded else nullcontext():
+            model = whole(self.model.state_dict())
+            optimizers = [whole(optimizer.state_dict()) for optimizer in self.optimizers]
         if not self.ranks.first:
             return None
         state = {
             "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "model": model,
+            "optimizers": optimizers,
             "loader": self.loader.state(),
             "rng": _rng_state(self.device),
             "history": msgspec.to_builtins(self.history),
@@ -404,9 +476,10 @@ class _Run:
 
     def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         self.step, self.times, self.resumed = checkpoint.step, checkpoint.times, checkpoint
-        self.model.load_state_dict(state["model"])
+        of_model = self.model.state_dict()
+        self.model.load_state_dict({k: cut_like(v, of_model[k]) for k, v in state["model"].items()})
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            optimizer.load_state_dict(cut_optimizer(saved, optimizer))
         self.loader.load_state(state["loader"])
         torch.set_rng_state(state["rng"]["cpu"])
         if self.device.type == "cuda":

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import TrainConfig
+from trainer.sharded import cut_like, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic of Jordan et al. 2024: singular values come out within 0.7…1.2."""
@@ -83,7 +84,7 @@ class Muon(torch.optim.Optimizer):
             stacks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update = self._momentum(parameter, group["momentum"])
+                    update = whole(self._momentum(parameter, group["momentum"]))
                     update = update.view(-1, *update.shape[-2:])
                     short, long = sorted(update.shape[-2:])
                     stacks.setdefault((short, long), []).append((parameter, update))
@@ -94,7 +95,7 @@ class Muon(torch.optim.Optimizer):
                     turned = result if update.shape == result.shape else result.mT
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(
-                        turned.reshape(parameter.shape),
+                        cut_like(turned.reshape(parameter.shape), parameter),
                         alpha=-group["lr"] * MUON_RMS * math.sqrt(long),
                     )
 
@@ -127,7 +128,12 @@ def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.
         first = torch.optim.AdamW(
             hidden, lr=config.learning_rate, weight_decay=config.weight_decay, **adam
         )
-    second = torch.optim.AdamW(rest, lr=config.embedding_learning_rate, weight_decay=0.0, **adam)
+    # Two groups, since with fsdp2 tables are cut over the ranks and gains are not.
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1]},
+        {"params": [p for p in rest if p.ndim == 1]},
+    ]
+    second = torch.optim.AdamW(groups, lr=config.embedding_learning_rate, weight_decay=0.0, **adam)
     for optimizer in (first, second):
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

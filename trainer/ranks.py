@@ -8,7 +8,7 @@ number.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +49,10 @@ class Ranks:
     def join(self, share: Tensor) -> Tensor:
         """Return all ranks' shares, `[n]` each, as `[world_size * n]`."""
         return share
+
+    def together(self) -> AbstractContextManager[None]:
+        """Mark code whose collectives are torch's own."""
+        return nullcontext()
 
 
 ALONE = Ranks()
@@ -94,6 +98,10 @@ class Group(Ranks):
         with self._watch.exchange():
             dist.all_gather(list(found.view(self.world_size, -1)), share)
         return found
+
+    def together(self) -> AbstractContextManager[None]:
+        """See `Ranks`."""
+        return self._watch.exchange()
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def test_a_rank_that_beats_and_does_not_come_hangs(store):
 def test_what_a_rank_said_before_it_ended_comes_first(store):
     Watch(store, 1, 2, 60).failed("rank 1 of 2 failed: no data")
     Watch(store, 1, 2, 60).failed("something that followed from it")
-    with pytest.raises(TrainingError, match="^rank 1 of 2 failed: no data$"):
+    with pytest.raises(TrainingError, match=r"^rank 1 of 2 failed: no data$"):
         fail(store)
 
 
