@@ -87,7 +87,7 @@ def build(folder: Path, tokens: int, shard_tokens: int) -> npt.NDArray[np.uint16
     shards = -(-tokens // shard_tokens)
     entries, parts, total = [], [], 0
     for index in range(shards):
-        lengths = rng.lognormal(6, 1, max(tokens // shards // 400, 2)).astype(np.int64) + 1
+        lengths = rng.lognormal(6, 1, max(tokens // shards // 666, 2)).astype(np.int64) + 1
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         values = rng.integers(3, V, offsets[-1], np.uint16)
         values[offsets[1:] - 1] = EOS

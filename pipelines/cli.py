@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.commands.reference:reference_command",
         "Train what documents are measured against.",
     ),
-    "tokenizer": ("tokenizer.cli:tokenizer_command", "Train or inspect a lossless tokenizer."),
+    "tokenizer": ("tokenizer.cli:tokenizer_command", "Train, inspect or compare tokenizers."),
     "tokenize": (
         "pipelines.commands.tokenize:tokenize_command",
         "Turn documents into token shards.",
@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("pipelines.commands.report:report_command", "Write the HTML report of a chain."),
     "inspect": ("shards.cli:inspect_command", "Show what a dataset holds."),
     "verify": ("shards.cli:verify_command", "Check a dataset's files against their hashes."),
+    "pack": ("shards.cli:pack_command", "Compress a dataset for transport."),
+    "unpack": ("shards.cli:unpack_command", "Make a dataset out of its transport form."),
     "explain": (
         "pipelines.commands.explain:explain_command",
         "Say why a document was kept or dropped.",

@@ -18,7 +18,14 @@ from pipelines import files
 from pipelines.files import PARTIAL
 from pipelines.runners import JobOptions
 from shards.errors import DatasetError, PlatformError
-from shards.manifest import MANIFEST, Manifest, encode_manifest
+from shards.manifest import (
+    MANIFEST,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    is_current,
+    read_manifest,
+)
 
 WORK = "_work"
 """Folder inside an output where a job keeps what it has finished so far."""
@@ -122,7 +129,8 @@ def check_output(out: str, kind: str) -> None:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
-    if names and not names & {MANIFEST, WORK}:
+    # Shards alone are a dataset whose manifest somebody deleted, to have it made again.
+    if names and not names & {MANIFEST, WORK} and not names <= set(ROLES[kind]):
         raise DatasetError(f"{out}: is not empty and not an Assay dataset; choose another --out")
     for other, roles in ROLES.items():
         if other != kind and names & set(roles):
@@ -136,6 +144,43 @@ def check_output(out: str, kind: str) -> None:
                 raise DatasetError(
                     f"{path}: is not a shard of Assay; move it out of the dataset's folder"
                 )
+
+
+def read_dataset(folder: str) -> Manifest:
+    """Read and check a dataset's manifest on any file system.
+
+    Raises:
+        DatasetError: see `shards.manifest.read_manifest`.
+    """
+    if files.is_local(folder):
+        return read_manifest(folder)
+    path = files.join(folder, MANIFEST)
+    if not files.exists(path):
+        raise DatasetError(
+            f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
+            " run it again and it resumes"
+        )
+    return decode_manifest(
+        files.read_bytes(path), path, f"delete {folder} and run the command that made it again"
+    )
+
+
+def current(out: str, stage_key: str) -> Manifest | None:
+    """Return the manifest of `out` if it holds the whole result of the stage with this key.
+
+    Raises:
+        DatasetError: there is a manifest, but it cannot be used.
+    """
+    if files.is_local(out):
+        return read_manifest(out) if is_current(out, stage_key) else None
+    if not files.exists(files.join(out, MANIFEST)):
+        return None
+    manifest = read_dataset(out)
+    entries = [entry for entries in manifest.content.shards.values() for entry in entries]
+    whole = all(
+        files.size(files.join(out, *entry.path.split("/"))) == entry.bytes for entry in entries
+    )
+    return manifest if whole and manifest.stage_key == stage_key else None
 
 
 def uncommit(out: str) -> None:

@@ -59,6 +59,15 @@ def exists(path: str) -> bool:
     return bool(beam.io.filesystems.FileSystems.exists(path))
 
 
+def size(path: str) -> int:
+    """Return a file's bytes, -1 if it does not exist."""
+    systems = beam.io.filesystems.FileSystems
+    if not systems.exists(path):
+        return -1
+    (match,) = systems.match([path])
+    return int(match.metadata_list[0].size_in_bytes) if match.metadata_list else -1
+
+
 def make_folder(path: str) -> None:
     """Create a folder and its parents; fine if it is there."""
     with contextlib.suppress(OSError, FileExistsError):

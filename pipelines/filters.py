@@ -38,7 +38,7 @@ class FiltersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     which are the reasons of drops, to expressions over signals that kept documents fulfil.
     """
 
-    presets: list[Literal["gopher", "gopher-repetition", "c4", "fineweb"]] = []
+    presets: list[Literal["gopher", "gopher-repetition", "c4", "fineweb", "refinedweb"]] = []
     bounds: dict[str, Bound] = {}
     keep: dict[str, str] = {}
 
@@ -98,6 +98,9 @@ PRESETS: dict[str, dict[str, Bound]] = {
         "fineweb_punctuated_lines": Bound(min=0.12),
         "fineweb_short_lines": Bound(max=0.67),
     },
+    "refinedweb": {
+        "refinedweb_corrected_words": Bound(max=0.05),
+    },
 }
 """`gopher`: the quality thresholds of Rae et al. 2021 (arXiv:2112.11446), section A.1.1. The last
 asks for English stop words: use it on English text only, or set its minimum to 0.
@@ -107,7 +110,9 @@ remove lines, not documents, so no threshold here stands for them. Its text exis
 5 sentences and lines of 3 words (JMLR 21/140, taken here; datatrove quotes it too), 3 sentences
 and lines of 5 words (arXiv:1910.10683, and the code in TensorFlow Datasets that made C4).
 `fineweb`: the three rules of Penedo et al. 2024 (arXiv:2406.17557), section 3.6. The paper drops
-what equals a threshold, which is kept here; datatrove's default for duplicated lines is 0.01."""
+what equals a threshold, which is kept here; datatrove's default for duplicated lines is 0.01.
+`refinedweb`: the rule of Penedo et al. 2023 (arXiv:2306.01116), appendix G.2, for pages whose lines
+it would edit too much; nothing is edited here, and its other rules are Gopher's."""
 
 
 def make_rules(
@@ -136,6 +141,11 @@ def make_rules(
         if column not in known:
             hint = did_you_mean(column, tuple(known), "signals")
             raise RecipeError(f"filters.bounds.{column}: no such signal{hint}")
+        if pa.types.is_string(known[column][0]):
+            raise RecipeError(
+                f"filters.bounds.{column}: is a string, which has no minimum: use an expression,"
+                f""" filters.keep.{column} = "{column} in ['en', 'de']\""""
+            )
         own = _limits(column, bound)
         if not own:
             raise RecipeError(f"filters.bounds.{column}: give min, max or both")
@@ -177,6 +187,16 @@ def _expressions(
     return tuple(Rule(name, "", "keep", None, config.keep[name]) for name in sorted(config.keep))
 
 
+def rule_columns(rules: tuple[Rule, ...], table: pa.Table) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns that rules read as arrays, nulls as 0 or as the empty string."""
+    found = {}
+    for name in sorted({column for rule in rules for column in rule.columns}):
+        column = table[name]
+        nothing = "" if pa.types.is_string(column.type) else 0
+        found[name] = column.fill_null(nothing).to_numpy()
+    return found
+
+
 def apply_rules(
     rules: tuple[Rule, ...], columns: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
@@ -184,7 +204,7 @@ def apply_rules(
 
     Args:
         rules: in order.
-        columns: signal → array (n); at least those that the rules name, and at least one.
+        columns: signal → array (n), as `rule_columns` gives them; at least one.
 
     Returns:
         int16 (n), the index into `rules`, -1 for documents that pass all; and float64 (n), the
@@ -206,7 +226,7 @@ def apply_rules(
                 hint = did_you_mean(column, tuple(columns), "columns")
                 raise RecipeError(f"rule {rule.name}: no column {column!r}{hint}")
         if rule.threshold is None:
-            table = pa.table({column: columns[column] for column in rule.columns})
+            table = pa.table({column: _arrow(columns[column]) for column in rule.columns})
             failed[~select(table, rule.expression) & (failed < 0)] = index
             continue
         values = columns[rule.column]
@@ -217,6 +237,11 @@ def apply_rules(
         failed[first] = index
         measured[first] = values[first]
     return failed, measured
+
+
+def _arrow(values: npt.NDArray[Any]) -> pa.Array:
+    """Wrap a column; strings by name, for no string at all has no type."""
+    return pa.array(values, None if np.issubdtype(values.dtype, np.number) else pa.string())
 
 
 def _limits(column: str, bound: Bound) -> dict[tuple[str, str], float]:

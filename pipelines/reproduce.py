@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import tokenize as tokenize_job
+from pipelines.commit import read_dataset
 from pipelines.curate.inputs import find_inputs, hash_inputs
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe, definitions
@@ -11,7 +12,7 @@ from pipelines.runners import JobOptions
 from pipelines.tokenize import TokenizeConfig, tokenize
 from shards.config import decode
 from shards.errors import DatasetError, InputError
-from shards.manifest import Manifest, read_manifest
+from shards.manifest import Manifest
 from tokenizer.folder import read_model
 from tokenizer.model import Tokenizer
 
@@ -35,7 +36,7 @@ def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
             the definitions, or a parent dataset or tokenizer is not the one that was used.
         InputError: an input is missing or has changed.
     """
-    manifest = read_manifest(dataset)
+    manifest = read_dataset(dataset)
     if Path(out).resolve() == Path(dataset).resolve():
         raise DatasetError(f"{out}: is the dataset itself; choose another --out")
     make = _documents if manifest.content.kind == "documents" else _tokens
@@ -64,7 +65,7 @@ def _check_inputs(manifest: Manifest, hashed: list[tuple[str, int, str]]) -> Non
 def _tokens(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
     _check_definitions(manifest, tokenize_job.definitions(), dataset)
     data, model = _fact(manifest, "data", dataset), _fact(manifest, "tokenizer", dataset)
-    parent = read_manifest(data).dataset_id
+    parent = read_dataset(data).dataset_id
     if [parent] != manifest.content.parents:
         raise DatasetError(
             f"{data}: holds dataset {parent}, but {dataset} was made from"

@@ -12,7 +12,7 @@ import msgspec
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
+from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts, uncommit
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
@@ -25,9 +25,7 @@ from shards.manifest import (
     Manifest,
     ShardEntry,
     check_files,
-    is_current,
     new_manifest,
-    read_manifest,
 )
 from shards.tokens import FORMAT
 from tokenizer.account import Account
@@ -65,15 +63,16 @@ def tokenize(
         ReconcileError: counts that do not add up; nothing is committed.
     """
     started = time.time()
-    parent = read_manifest(data)
+    parent = read_dataset(data)
     model = read_model(Path(tokenizer))
     coder = Tokenizer(model, tokenizer)
     key = stage_key(parent, coder, config)
     inputs = plan_inputs(parent, config)
     with own_output(out, "tokens", keep_work=options.keep_work):
-        if is_current(out, key):
-            return read_manifest(out), False
-        check_files(data, parent)
+        if done := current(out, key):
+            return done, False
+        if files.is_local(data):
+            check_files(data, parent)
         context = TokenizeContext(
             data=data,
             out=out,

@@ -6,6 +6,7 @@ of this kind of file return wrong tokens without an error.)
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +14,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from shards.errors import CorruptError, DatasetError
+from shards.cache import BlockCache, CacheOptions
+from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError
 from shards.gather import gather, gather_samples
 from shards.hashing import BLOCK_BYTES, xxh128
 from shards.manifest import Manifest, ShardEntry, check_files, read_manifest, remedy
-from shards.order import sample_order
+from shards.order import windowed_order
+from shards.remote import Remote, is_remote
 from shards.select import select
 from shards.tokens import TokenMetadata, TokenShard, open_token_shard, token_dtype
+from shards.window import NO_WINDOW, Window
 
 Int64 = npt.NDArray[np.int64]
+
+_TRIES = 100
+"""How often blocks of one row may leave the cache again before all of them are there."""
 
 
 class TokenDocument(NamedTuple):
@@ -44,9 +51,19 @@ class Span(NamedTuple):
 
 
 class TokenDataset:
-    """A tokens dataset; open it with `TokenDataset.open(folder)`."""
+    """A tokens dataset; open it with `TokenDataset.open(folder)`.
 
-    def __init__(self, folder: Path, manifest: Manifest, metadata: TokenMetadata) -> None:
+    With a bounded cache, blocks go as others come: then `guard` must be held while the mapped
+    stream is read, and what `tokens` returns is a copy.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        metadata: TokenMetadata,
+        remote: tuple[Remote, CacheOptions] | None = None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.metadata = metadata
@@ -57,15 +74,31 @@ class TokenDataset:
         self._places = np.zeros((len(blocks), 3), np.int64)
         self._places[:, 2] = np.cumsum([0, *blocks])[:-1]
         self._verified = np.zeros(sum(blocks), np.uint8)
+        self.cache: BlockCache | None = None
+        self.guard: AbstractContextManager[Any] = nullcontext()
+        if remote:
+            source, options = remote
+            self.cache = BlockCache(
+                self.entries, source.fetch, folder, options, self._places[:, 2], self._verified
+            )
+            self.guard = self.cache.lock
 
     @classmethod
-    def open(cls, folder: str | Path) -> "TokenDataset":
+    def open(cls, folder: str | Path, cache: CacheOptions | None = None) -> "TokenDataset":
         """Read the manifest and check that all shards are there with the right sizes.
+
+        Args:
+            folder: of the dataset, or its URL (anything that fsspec knows: s3://, gs://, https://).
+            cache: for a URL, where blocks that were read are kept.
 
         Raises:
             DatasetError: not a finished tokens dataset, or a shard is missing.
             CorruptError: a shard has another size than the manifest says.
+            RecipeError: a URL without a cache.
+            PlatformError: a remote dataset cannot be reached, or the cache cannot be written to.
         """
+        if is_remote(folder):
+            return cls._open_remote(str(folder), cache)
         root = Path(folder)
         manifest = read_manifest(root)
         if manifest.content.kind != "tokens":
@@ -75,6 +108,22 @@ class TokenDataset:
         dataset = cls(root, manifest, _tokenizer(root, manifest))
         check_files(root, manifest)
         return dataset
+
+    @classmethod
+    def _open_remote(cls, url: str, cache: CacheOptions | None) -> "TokenDataset":
+        if cache is None:
+            raise RecipeError(f"{url}: give a folder to cache its blocks in")
+        source = Remote(url, attempts=cache.attempts, backoff_seconds=cache.backoff_seconds)
+        manifest = source.manifest()
+        if manifest.content.kind != "tokens":
+            raise DatasetError(f"{url}: holds {manifest.content.kind}, not tokens")
+        metadata = _tokenizer(Path(url), manifest)
+        return cls(cache.folder / manifest.dataset_id, manifest, metadata, (source, cache))
+
+    def close(self) -> None:
+        """End the threads that fetch blocks; nothing to do for a local dataset."""
+        if self.cache:
+            self.cache.close()
 
     @property
     def dataset_id(self) -> str:
@@ -105,7 +154,8 @@ class TokenDataset:
         if index not in self._shards:
             entry = self.entries[index]
             shard = open_token_shard(
-                self.folder / entry.path, lambda start, end: self._touch(index, start, end)
+                self.cache.path(index) if self.cache else self.folder / entry.path,
+                lambda start, end: self._touch(index, start, end, keep=True),
             )
             self._check_shard(entry, shard)
             self._places[index, :2] = shard.address, shard.tokens_at
@@ -113,13 +163,39 @@ class TokenDataset:
         return self._shards[index]
 
     def tokens(self, index: int, start: int, length: int) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """Return `length` tokens of shard `index` from `start`: a verified view, not a copy."""
+        """Return `length` tokens of shard `index` from `start`: a verified view of the file."""
         shard = self.shard(index)
-        size = shard.tokens.itemsize
-        self._touch(
-            index, shard.tokens_at + start * size, shard.tokens_at + (start + length) * size
+        if self.cache is None or self.cache.max_blocks is None:
+            self.touch_tokens(index, start, length)
+            return shard.tokens[start : start + length]
+        base, blocks = int(self._places[index, 2]), self.token_blocks(index, start, length)
+        for _ in range(_TRIES):
+            self.touch_tokens(index, start, length)
+            with self.guard:  # blocks may have gone again meanwhile
+                if self._verified[base + blocks.start : base + blocks.stop].all():
+                    return shard.tokens[start : start + length].copy()
+        raise self.too_small()
+
+    def token_blocks(self, index: int, start: int, length: int) -> range:
+        """Return the blocks of an open shard's file that hold some of its tokens."""
+        stream_at, size = int(self._places[index, 1]), token_dtype(self.vocab_size).itemsize
+        first, end = stream_at + start * size, stream_at + (start + length) * size
+        return range(
+            first // BLOCK_BYTES, -(-end // BLOCK_BYTES) if length else first // BLOCK_BYTES
         )
-        return shard.tokens[start : start + length]
+
+    def touch_tokens(self, index: int, start: int, length: int) -> None:
+        """Check the blocks that hold some tokens of a shard, each block once."""
+        self.shard(index)
+        stream_at, size = int(self._places[index, 1]), token_dtype(self.vocab_size).itemsize
+        self._touch(index, stream_at + start * size, stream_at + (start + length) * size)
+
+    def too_small(self) -> PlatformError:
+        """Return the error for a cache in which blocks go before they can be read together."""
+        return PlatformError(
+            f"{self.folder}: the blocks of one row do not fit into the cache together; make its"
+            " max_bytes larger"
+        )
 
     def select(self, expression: str = "True") -> "TokenView":
         """Return the view of the documents for which `expression` holds.
@@ -128,6 +204,9 @@ class TokenDataset:
             RecipeError: the expression cannot be evaluated on this dataset's columns.
             CorruptError: a shard's columns do not match their hashes.
         """
+        if self.cache:
+            for index, entry in enumerate(self.entries):  # where each shard's metadata is
+                self.cache.request(index, [0, len(entry.blocks) - 1])
         parts: list[Int64] = [np.zeros((0, 5), np.int64)]
         documents = size = 0
         for index in range(len(self.entries)):
@@ -138,11 +217,22 @@ class TokenDataset:
             parts.append(_segments(index, chosen, shard.offsets))
         return TokenView(self, expression, np.concatenate(parts), documents, size)
 
-    def _touch(self, index: int, start: int, end: int) -> None:
-        """Check the blocks that hold bytes [start, end) of a shard's file, each block once."""
+    def _touch(self, index: int, start: int, end: int, keep: bool = False) -> None:
+        """Check the blocks that hold bytes [start, end) of a shard's file, each block once.
+
+        `keep` marks what must stay in the cache.
+        """
         base, entry = int(self._places[index, 2]), self.entries[index]
         low, high = start // BLOCK_BYTES, -(-end // BLOCK_BYTES)
-        if start >= end or self._verified[base + low : base + high].all():
+        if start >= end:
+            return
+        if self.cache:
+            if keep:
+                self.cache.keep(index, range(low, high))
+            if not self._verified[base + low : base + high].all():
+                self.cache.load(index, range(low, high))
+            return
+        if self._verified[base + low : base + high].all():
             return
         # Through read(), not through the mapping: a failing disk gives an OSError here, there a
         # SIGBUS that ends the process. Both see the same pages.
@@ -232,11 +322,18 @@ class TokenView:
             )
         if len(lengths) > len(out) or (len(lengths) and lengths.max() > out.shape[1]):
             raise IndexError(f"{len(lengths)} rows do not fit into an array of shape {out.shape}")
-        row = 0
-        while (row := gather(*self._kernel, starts, lengths, row, out)) >= 0:
+        row = tries = 0
+        while True:
+            with self.dataset.guard:
+                row = gather(*self._kernel, starts, lengths, row, out)
+            if row < 0:
+                return
+            tries = self._count(tries, row)
             self._verify(int(starts[row]), int(lengths[row]))
 
-    def gather_samples(self, indices: Int64, samples: int, seed: int, out: Int64) -> Int64:
+    def gather_samples(
+        self, indices: Int64, samples: int, seed: int, out: Int64, window: Window = NO_WINDOW
+    ) -> Int64:
         """Copy samples of T tokens and the one after each into the rows of `out: int64[B, T + 1]`.
 
         Args:
@@ -244,6 +341,7 @@ class TokenView:
             samples: samples of an epoch, ceil((tokens - 1) / T).
             seed: of the order.
             out: filled up with EOS in the row of the last sample, which may be short.
+            window: of the order.
 
         Returns:
             int64[B], tokens of each row that are the sample's.
@@ -253,12 +351,34 @@ class TokenView:
         """
         T = out.shape[1] - 1
         lengths = np.empty(len(indices), np.int64)
-        order = (indices, samples, seed, T, self.dataset.eos_id)
-        row = 0
-        while (row := gather_samples(*self._kernel, *order, lengths, row, out)) >= 0:
-            start = int(sample_order(indices[row : row + 1], samples, seed)[0]) * T
-            self._verify(start, int(lengths[row]))
-        return lengths
+        chunk, chunks = window
+        eos = self.dataset.eos_id
+        row = tries = 0
+        while True:
+            with self.dataset.guard:
+                row = gather_samples(
+                    *self._kernel, indices, samples, seed, chunk, chunks, T, eos, lengths, row, out
+                )
+            if row < 0:
+                return lengths
+            tries = self._count(tries, row)
+            place = windowed_order(indices[row : row + 1], samples, seed, chunk, chunks)
+            self._verify(int(place[0]) * T, int(lengths[row]))
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether some blocks may have to come from afar."""
+        return self.dataset.cache is not None and not self.dataset.cache.is_full
+
+    def request(self, starts: Int64, lengths: Int64) -> None:
+        """Let the blocks of some ranges of the stream come into the cache; does not wait."""
+        cache = self.dataset.cache
+        if cache is None:
+            return
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            for shard, _, first, count in self._ranges(start, length):
+                self.dataset.shard(shard)
+                cache.request(shard, self.dataset.token_blocks(shard, first, count))
 
     def __iter__(self) -> Iterator[TokenDocument]:
         """Yield the documents in order, their tokens verified.
@@ -303,7 +423,13 @@ class TokenView:
     def _verify(self, start: int, length: int) -> None:
         """Check the blocks that hold a range of the stream."""
         for shard, _, first, count in self._ranges(start, length):
-            self.dataset.tokens(shard, first, count)
+            self.dataset.touch_tokens(shard, first, count)
+
+    def _count(self, tries: int, rows_done: int) -> int:
+        """Count calls of a kernel: with blocks going as they come, a row could be tried forever."""
+        if tries - rows_done > _TRIES:
+            raise self.dataset.too_small()
+        return tries + 1
 
     def _ranges(self, start: int, length: int) -> Iterator[tuple[int, int, int, int]]:
         """Cut a range of the stream at segment borders: (shard, segment, first token, count)."""

@@ -29,9 +29,14 @@ from numba.extending import intrinsic
 
 from shards.hashing import BLOCK_BYTES
 from shards.jit import inline, kernel
-from shards.order import order_key, permuted
+from shards.order import order_key, permuted, windowed
 
 _CACHE_LINE = 64
+
+_AHEAD = 2
+"""Rows that are fetched before their turn. Into the second-level cache: a row has 32 lines and
+more, and the first level has fewer places for lines on their way (13.2 µs a batch before, 9.8
+with it)."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -54,7 +59,7 @@ def _prefetch(typingctx: Any, address: Any) -> Any:
         kind = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [pointer, flag, flag, flag])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         at = builder.inttoptr(args[0], pointer)
-        builder.call(function, [at, flag(0), flag(3), flag(1)])  # read, keep in all levels, data
+        builder.call(function, [at, flag(0), flag(2), flag(1)])  # read, into L2, data
         return context.get_dummy_value()
 
     return types.void(types.uintp), codegen
@@ -139,7 +144,10 @@ def gather(
     return -1
 
 
-@kernel(f"int64({_VIEW}, int64[::1], int64, int64, int64, int64, int64[::1], int64, int64[:, ::1])")
+_SAMPLES = "int64[::1], int64, int64, int64, int64, int64, int64"
+
+
+@kernel(f"int64({_VIEW}, {_SAMPLES}, int64[::1], int64, int64[:, ::1])")
 def gather_samples(
     places: npt.NDArray[np.int64],
     itemsize: int,
@@ -149,6 +157,8 @@ def gather_samples(
     indices: npt.NDArray[np.int64],
     samples: int,
     seed: int,
+    chunk: int,
+    chunks: int,
     T: int,
     eos: int,
     lengths: npt.NDArray[np.int64],
@@ -160,6 +170,7 @@ def gather_samples(
     Args:
         indices: int64[B], global sample indices.
         samples, seed: samples of an epoch, and the seed of their order.
+        chunk, chunks: of the windowed order; chunk 0 is the order without windows.
         T: tokens a sample, without the one after it; `out` is int64[B, T + 1].
         eos: what fills a row beyond its length.
         lengths: int64[B], written: tokens of each row that are the sample's.
@@ -168,12 +179,19 @@ def gather_samples(
     starts = np.empty(indices.shape[0], np.int64)
     for row in range(first_row, indices.shape[0]):
         index = indices[row]
-        starts[row] = permuted(index % samples, samples, order_key(seed, index // samples)) * T
+        place, key = index % samples, order_key(seed, index // samples)
+        if chunk:
+            starts[row] = windowed(place, samples, key, chunk, chunks) * T
+        else:
+            starts[row] = permuted(place, samples, key) * T
         lengths[row] = min(T + 1, tokens - starts[row])
-    # Samples lie far apart, so that the processor cannot guess where the next one starts.
+        # Samples lie far apart, so that the processor cannot guess where the next one starts.
+        if row < first_row + _AHEAD:
+            _fetch_ahead(places, itemsize, segments, cumulative, starts[row], lengths[row])
     for row in range(first_row, indices.shape[0]):
-        if row + 1 < indices.shape[0]:
-            _fetch_ahead(places, itemsize, segments, cumulative, starts[row + 1], lengths[row + 1])
+        later = row + _AHEAD
+        if later < indices.shape[0]:
+            _fetch_ahead(places, itemsize, segments, cumulative, starts[later], lengths[later])
         length = lengths[row]
         if not _copy(
             places, itemsize, verified, segments, cumulative, starts[row], length, out[row]

@@ -13,10 +13,14 @@ import numpy.typing as npt
 
 from shards.dataset import Span, TokenView
 from shards.errors import RecipeError, TrainingError
-from shards.order import ORDER_VERSION, sample_order
+from shards.order import ORDER_VERSION, WINDOW_VERSION, windowed_order
+from shards.window import NO_WINDOW, Window
 
 IGNORE = -1
 """Target value of a place that has no next token (the padding of the tail sample)."""
+
+LOOKAHEAD = 8
+"""Batches whose blocks are asked for ahead of their turn, where the data is remote."""
 
 
 class Batch(NamedTuple):
@@ -38,12 +42,15 @@ class Batch(NamedTuple):
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
-        """int64[b, T]: the next token of each input, `IGNORE` where there is none."""
+        """int64[b, T]: the next token of each input, `IGNORE` where there is none.
+
+        A view of `tokens`, or of an array of the same shape: the strides are always the same.
+        """
         T = self.tokens.shape[1] - 1
-        targets = self.tokens[:, 1:]
         if np.minimum.reduce(self.lengths) > T:
-            return targets
-        return np.where(np.arange(1, T + 1) < self.lengths[:, np.newaxis], targets, IGNORE)
+            return self.tokens[:, 1:]
+        real = np.arange(T + 1) < self.lengths[:, np.newaxis]
+        return np.where(real, self.tokens, IGNORE)[:, 1:]
 
 
 class Batches(Protocol):
@@ -123,6 +130,7 @@ class Loader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        window: Window = NO_WINDOW,
     ) -> None:
         """Start at the first sample of epoch 0.
 
@@ -132,6 +140,8 @@ class Loader:
             batch_size: samples of one global batch, over all ranks.
             seed: 0 ≤ seed < 2^63, of the order.
             rank, world_size: this process among those that share each global batch.
+            window: how much is mixed at a time (`shards.window.plan_window`), where the data is
+                remote and larger than its cache.
 
         Raises:
             RecipeError: a size that cannot be, or a batch that the ranks cannot share equally.
@@ -147,9 +157,11 @@ class Loader:
         self.sequence_length = sequence_length
         self.batch_size = batch_size
         self.seed = seed
+        self.window = window
         self.samples_per_epoch = -(-(view.tokens - 1) // sequence_length)
         self._share = np.arange(rank, batch_size, world_size, dtype=np.int64)
-        self._g = 0
+        self._known = self._identity()
+        self._g = self._requested = 0
 
     @property
     def rows(self) -> int:
@@ -174,8 +186,12 @@ class Loader:
         tokens = np.empty(shape, np.int64) if out is None else out
         if tokens.shape != shape:
             raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
+        if self.view.is_remote:
+            self._request()
         indices = self._g + self._share
-        lengths = self.view.gather_samples(indices, self.samples_per_epoch, self.seed, tokens)
+        lengths = self.view.gather_samples(
+            indices, self.samples_per_epoch, self.seed, tokens, self.window
+        )
         self._g += self.batch_size
         return Batch(indices, tokens, lengths)
 
@@ -186,12 +202,12 @@ class Loader:
 
     def sample(self, g: int) -> int:
         """Return which sample of the view, in the order of its stream, the global index g reads."""
-        order = sample_order(np.array([g], np.int64), self.samples_per_epoch, self.seed)
-        return int(order[0])
+        indices = np.array([g], np.int64)
+        return int(windowed_order(indices, self.samples_per_epoch, self.seed, *self.window)[0])
 
     def state(self) -> dict[str, Any]:
         """Return plain data from which `load_state` goes on with the next batch."""
-        return {"g": self._g, **self._identity()}
+        return {"g": self._g, **self._known}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where the run that saved `state` stopped, with any rank and world size.
@@ -199,11 +215,25 @@ class Loader:
         Raises:
             TrainingError: the state is of another dataset, selection, seed, shape or order.
         """
-        self._g = check_state(state, self._identity())
+        self._g = self._requested = check_state(state, self._known)
+
+    def _request(self) -> None:
+        """Let blocks of this batch and of those after it come in from where they are."""
+        self._requested = max(self._requested, self._g)
+        while self._requested <= self._g + LOOKAHEAD * self.batch_size:
+            indices = self._requested + self._share
+            order = windowed_order(indices, self.samples_per_epoch, self.seed, *self.window)
+            starts = order * self.sequence_length
+            ends = np.minimum(starts + self.sequence_length + 1, self.view.tokens)
+            self.view.request(starts, ends - starts)
+            self._requested += self.batch_size
 
     def _identity(self) -> dict[str, Any]:
+        order = ORDER_VERSION
+        if self.window != NO_WINDOW:
+            order += f" {WINDOW_VERSION} {self.window.chunk}x{self.window.chunks}"
         return {
-            "order": ORDER_VERSION,
+            "order": order,
             "dataset_id": self.view.dataset.dataset_id,
             "selection": self.view.selection_hash,
             "seed": self.seed,

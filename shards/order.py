@@ -7,6 +7,12 @@ walking" (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 200
 2^(2b) < 4n for n > 1, so fewer than 4 passes are expected. Ten rounds as in FF1 (NIST SP 800-38G);
 the round function and key schedule are SplitMix64's finaliser (Steele, Lea and Flood, "Fast
 splittable pseudorandom number generators", OOPSLA 2014). Good mixing is wanted, not secrecy.
+
+The windowed order is for data that is larger than the cache it is read through. Samples are cut
+into chunks of neighbours; an epoch permutes the chunks, takes so many of them at a time, a window,
+and permutes the samples of each window. So only a window's chunks must be at hand, and two samples
+are in the same window with a chance of about (chunks of a window) / (chunks). Like the other it is
+a closed formula of (seed, epoch, place), and knows no world size.
 """
 
 from typing import Any
@@ -18,6 +24,9 @@ from shards.jit import inline, kernel
 
 ORDER_VERSION = "feistel10-splitmix64/1"
 """Name and version of the permutation: a change of it changes every training run."""
+
+WINDOW_VERSION = "windowed/1"
+"""Name and version of the windowed order built on it."""
 
 _ROUNDS = 10
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -59,6 +68,24 @@ def order_key(seed: Any, epoch: Any) -> Any:
     return _mix(_mix(np.uint64(seed) + _GOLDEN) ^ (np.uint64(epoch) * _MIX_1 + _ONE))
 
 
+@inline
+def windowed(place: Any, n: Any, key: Any, chunk: Any, chunks: Any) -> Any:
+    """Return where `place` in [0, n) goes in the windowed order, inside a kernel.
+
+    `chunk` samples make a chunk, `chunks` of them a window; the last window has what is left, and
+    in it the samples after the last whole chunk.
+    """
+    size = chunk * chunks
+    window = place // size
+    first = window * size
+    inside_key = _mix(key ^ _mix(np.uint64(window) + _MIX_2))
+    inside = permuted(place - first, min(size, n - first), inside_key)
+    slot = window * chunks + inside // chunk
+    if slot < n // chunk:
+        slot = permuted(slot, n // chunk, _mix(key ^ _MIX_2))
+    return slot * chunk + inside % chunk
+
+
 @kernel("int64(int64, int64, int64, int64)")
 def permute(place: int, n: int, seed: int, epoch: int) -> int:
     """Return where `place` in [0, n) goes in the permutation keyed by (seed, epoch)."""
@@ -74,4 +101,19 @@ def sample_order(indices: npt.NDArray[np.int64], n: int, seed: int) -> npt.NDArr
     out = np.empty_like(indices)
     for i in range(len(indices)):
         out[i] = permuted(indices[i] % n, n, order_key(seed, indices[i] // n))
+    return out
+
+
+@kernel("int64[::1](int64[::1], int64, int64, int64, int64)")
+def windowed_order(
+    indices: npt.NDArray[np.int64], n: int, seed: int, chunk: int, chunks: int
+) -> npt.NDArray[np.int64]:
+    """Return what `sample_order` does, in the windowed order; with chunk 0, the same as it."""
+    out = np.empty_like(indices)
+    for i in range(len(indices)):
+        place, key = indices[i] % n, order_key(seed, indices[i] // n)
+        if chunk:
+            out[i] = windowed(place, n, key, chunk, chunks)
+        else:
+            out[i] = permuted(place, n, key)
     return out

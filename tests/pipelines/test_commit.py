@@ -28,6 +28,14 @@ def test_a_dataset_of_another_kind_is_refused(out):
         check_output(str(out), "tokens")
 
 
+def test_a_dataset_without_its_manifest_can_be_made_again(out):
+    (out / WORK).rmdir()
+    check_output(str(out), "documents")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="is not empty and not an Assay dataset"):
+        check_output(str(out), "documents")
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "00000-of-00001.parquet.bak", "deep/er"])
 def test_a_file_that_is_no_shard_is_named_before_anything_runs(out, name):
     mine = out / "kept" / name

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.filters import Bound, FiltersConfig, Rule, apply_rules, make_rules
-from pipelines.quality import SIGNALS, SignalsConfig, compute_signals
+from pipelines.filters import (
+    Bound,
+    FiltersConfig,
+    Rule,
+    apply_rules,
+    make_rules,
+    rule_columns,
+)
+from pipelines.quality import SIGNALS, SignalsConfig, compute_signals, known_signals
 from shards.config import decode
 from shards.errors import RecipeError
 from shards.text import flat
@@ -245,3 +252,21 @@ def test_an_expression_is_a_rule_with_the_recipes_name():
 def test_an_expression_that_cannot_be_a_rule_is_refused(name, expression, message):
     with pytest.raises(RecipeError, match=message):
         make_rules(FiltersConfig(keep={name: expression}))
+
+
+def test_a_string_column_is_for_expressions():
+    known = known_signals(SignalsConfig(language="fasttext"))
+    with pytest.raises(RecipeError, match=r"bounds\.lang: is a string.* filters\.keep\.lang = "):
+        make_rules(bounds(lang=(1, None)), known)
+    config = FiltersConfig(keep={"spoken": "lang in ['en', 'de'] and lang_confidence > 0.5"})
+    rules = make_rules(config, known)
+    table = pa.table(
+        {
+            "lang": pa.array(["en", "fr", "de", None]),
+            "lang_confidence": pa.array([0.9, 0.9, 0.2, None], pa.float32()),
+        }
+    )
+    columns = rule_columns(rules, table)
+    assert columns["lang"].tolist() == ["en", "fr", "de", ""]
+    assert apply_rules(rules, columns)[0].tolist() == [-1, 0, 0, 0]
+    assert apply_rules(rules, rule_columns(rules, table[:0]))[0].tolist() == []

@@ -1,4 +1,5 @@
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from shards.errors import CorruptError, RecipeError, TrainingError
 from shards.loader import Loader
-from shards.torch import LoaderDataset, TorchLoader
+from shards.torch import LoaderDataset, TorchLoader, _Ring
 
 from .conftest import flip
 
@@ -53,6 +54,62 @@ def test_batches_are_not_overwritten_by_later_ones(dataset):
         for _ in range(6):
             next(batches)
         assert torch.equal(first, copy)
+
+
+def test_nothing_is_copied_twice_and_strides_never_change(dataset):
+    batches = TorchLoader(loader(dataset), depth=0)
+    for _ in range(8):  # the tail sample is among them
+        inputs, targets = next(batches)
+        assert inputs.stride() == targets.stride() == (9, 1)
+        tail = bool((targets == -1).any())
+        assert (targets.data_ptr() == inputs.data_ptr() + 8) != tail
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_memory_is_used_again_when_its_tensors_are_gone_and_not_before(dataset, depth):
+    with TorchLoader(loader(dataset), depth=depth) as batches:
+        kept = [next(batches) for _ in range(15)]
+        assert len({inputs.data_ptr() for inputs, _ in kept}) == 15
+        rows = [targets[1] for _, targets in kept]  # a view of a tensor holds it, too
+        values = [row.clone() for row in rows]
+        del kept
+        for _ in range(40):
+            next(batches)
+        assert all(map(torch.equal, rows, values))
+        del rows
+        seen = {next(batches)[0].data_ptr() for _ in range(40)}
+        assert len(seen) <= depth + 4
+
+
+class FakeEvent:
+    """Stands in for torch.cuda.Event: whether a copy was started, and whether it was awaited."""
+
+    log: ClassVar[list[str]] = []
+
+    def synchronize(self):
+        self.log.append(f"wait {id(self)}")
+
+    def record(self, stream):
+        self.log.append(f"sent {id(self)}")
+
+
+def test_pinned_buffers_are_awaited_before_they_are_filled_again(dataset, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: empty(shape, dtype=dtype))
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(FakeEvent, "log", [])
+    ring = _Ring((4, 9), 3, torch.device("cpu"))
+    plain, source = loader(dataset), loader(dataset)
+    for _ in range(9):
+        expected = plain.next()
+        inputs, targets = ring.take(source)
+        np.testing.assert_array_equal(inputs, expected.inputs)
+        np.testing.assert_array_equal(targets, expected.targets)
+    waits, sent = FakeEvent.log[::2], FakeEvent.log[1::2]
+    assert [line[5:] for line in waits] == [line[5:] for line in sent]
+    assert len(set(waits)) == 3
+    assert waits[:3] == waits[3:6]
 
 
 def test_close_ends_the_thread(dataset):

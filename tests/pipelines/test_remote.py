@@ -1,0 +1,62 @@
+"""Inputs and outputs on a store of objects: the same datasets, skipped and repaired alike."""
+
+import pytest
+
+from pipelines.curate.job import curate
+from pipelines.recipe import curate_recipe
+from pipelines.runners import JobOptions
+from pipelines.tokenize import TokenizeConfig, tokenize
+from shards.errors import DatasetError
+from tests.pipelines.memory_files import OBJECTS
+from tokenizer.config import TokenizerConfig
+from tokenizer.job import train_tokenizer
+
+QUIET = JobOptions(quiet=True)
+
+
+@pytest.fixture
+def remote(corpus):
+    """The corpus as objects."""
+    OBJECTS.clear()
+    for path in corpus.iterdir():
+        OBJECTS[f"memory://in/{path.name}"] = path.read_bytes()
+    yield "memory://in/*"
+    OBJECTS.clear()
+
+
+def recipe(paths):
+    return curate_recipe({"input": {"paths": [str(paths)]}, "filters": {"presets": ["gopher"]}})
+
+
+def test_curate_and_tokenize_give_the_same_ids_as_on_a_disk(remote, corpus, tmp_path):
+    there, _ = curate(recipe(remote), "memory://out/docs", QUIET)
+    here, _ = curate(recipe(corpus / "*"), str(tmp_path / "docs"), QUIET)
+    assert there.dataset_id == here.dataset_id
+    assert not [name for name in OBJECTS if "_work" in name or "partial" in name]
+    model = tmp_path / "tokenizer"
+    train_tokenizer(tmp_path / "docs", model, TokenizerConfig(vocab_size=300))
+    ids = {
+        tokenize(data, str(model), out, TokenizeConfig(), QUIET)[0].dataset_id
+        for data, out in (
+            ("memory://out/docs", "memory://out/tokens"),
+            (str(tmp_path / "docs"), str(tmp_path / "tokens")),
+        )
+    }
+    assert len(ids) == 1
+
+
+def test_a_finished_dataset_is_skipped_and_a_broken_one_made_again(remote):
+    out = "memory://out/docs"
+    first, ran = curate(recipe(remote), out, QUIET)
+    assert ran
+    assert not curate(recipe(remote), out, QUIET)[1]
+    shard = next(name for name in OBJECTS if "/kept/" in name)
+    del OBJECTS[shard]
+    again, ran = curate(recipe(remote), out, QUIET)
+    assert (again.dataset_id, ran) == (first.dataset_id, True)
+    assert shard in OBJECTS
+
+
+def test_a_folder_without_a_manifest_is_named(remote, tmp_path):
+    with pytest.raises(DatasetError, match=r"memory://nowhere: not a dataset"):
+        tokenize("memory://nowhere", str(tmp_path), "memory://out/t", TokenizeConfig(), QUIET)
