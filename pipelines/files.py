@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pipelines.beam import beam
-from shards.errors import InputError
+from shards.errors import InputError, PlatformError
 
 PARTIAL = ".partial-"
 """Stands in the name of a file that is not written to its end."""
@@ -75,22 +75,31 @@ def make_folder(path: str) -> None:
 
 
 def write_atomic(path: str, data: bytes | memoryview) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+        PlatformError: the disk is full, read-only or gone.
+    """
     systems = beam.io.filesystems.FileSystems
     folder, _ = systems.split(path)
-    make_folder(folder)
     partial = f"{path}{PARTIAL}{uuid.uuid4().hex[:8]}"
     uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
     try:
+        make_folder(folder)
         with systems.create(partial, compression_type=uncompressed) as file:
             file.write(data)
         if is_local(path):
             Path(partial).replace(path)
         else:
             systems.rename([partial], [path])
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):
-            systems.delete([partial])
+            delete(partial)
+        if isinstance(error, OSError):
+            raise PlatformError(
+                f"{path}: cannot be written: {error.strerror or error}; when that is mended, run"
+                " the same command again and it resumes"
+            ) from None
         raise
 
 

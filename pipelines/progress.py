@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.progress import (
@@ -34,7 +34,8 @@ class ProgressLog:
     def add(self, size: int, documents: int) -> None:
         """Record `size` finished bytes and `documents` finished documents."""
         if self._path is not None:
-            with self._path.open("a") as file:
+            # A full disk fails the job where it loses something, and not here.
+            with suppress(OSError), self._path.open("a") as file:
                 file.write(f"{size} {documents}\n")
 
 

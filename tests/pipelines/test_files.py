@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pipelines import files
-from shards.errors import InputError
+from shards.errors import InputError, PlatformError
 
 
 def test_write_is_atomic_and_leaves_no_partial_file(tmp_path):
@@ -23,6 +23,13 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         files.write_atomic(path, "not bytes")
     assert files.read_bytes(path) == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_write_that_fails_names_the_file_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PlatformError, match=r"file/x\.bin: cannot be written: "):
+        files.write_atomic(str(tmp_path / "file" / "x.bin"), b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_expand_keeps_the_order_of_patterns_and_lists_each_file_once(tmp_path):
