@@ -3,7 +3,8 @@
     python -m benchmarks.auc [--data FOLDER]
 
 On the data-efficiency pool beside the repository. What is fixed here was fixed before the first
-run, on the development corpus:
+run, on the development corpus; the weights of `junk_score` were chosen anew since
+(`quality_weights.py`), on documents that are not in the pool:
 
 * `clean` documents are told from those of each of `JUNK`; the roles in `OTHER` are good text of
   another kind, or older versions of clean pages, and are reported but not part of mean and worst;
@@ -61,6 +62,7 @@ MEASURES = {
     "ref_delta": lambda columns: columns["ref_delta"],
     "delta_z": lambda columns: columns["delta_z"],
     "common_share": lambda columns: columns["common_share"],
+    "marginal_bpb": lambda columns: columns["marginal_bpb"],
     "shortness": lambda columns: -columns["bytes"],
     "junk_score": lambda columns: columns["junk_score"],
 }

@@ -5,8 +5,8 @@
 Documents are 4.5 KB of English, slices of real text (the development corpus beside the
 repository where it is there, else the standard library's docstrings), a quarter of them edited
 copies of others. Speeds are documents per second of CPU time, medians; datasketch runs on the
-same texts in the same process. Everything is seeded. The full run adds growth (1×, 4×, 16×) and
-adversarial corpora.
+same texts in the same process. Everything is seeded. The full run adds growth (1×, 4×, 16×),
+adversarial corpora, other tools and the ranking of real pairs.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from typing import Any
 import datasketch
 import numpy as np
 
-from benchmarks.corpus import Flat, cpu_seconds, documents, flat, pool
+from benchmarks.corpus import Flat, cpu_seconds, documents, flat, pool, records
 from benchmarks.dedup_edits import edits
+from benchmarks.dedup_pairs import PAIRS, ranked
 from benchmarks.dedup_peers import N_SLOW, Work, against, peers
 from dedup.components import connected_components
 from dedup.config import NearConfig
@@ -63,6 +64,8 @@ def main() -> None:
         result["growth"] = growth(text)
         result["adversarial_s"] = adversarial()
         result["peers"] = compare(documents(text, 4_000, seed=2))
+        if PAIRS.exists():
+            result["pairs"] = ranked(list(records(PAIRS)))
         result["incremental"] = incremental(documents(text, 24_000, seed=4))
     print(json.dumps(result))
 

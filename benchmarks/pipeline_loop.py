@@ -10,17 +10,11 @@ from dedup.bands import banding
 from pipelines import files
 from pipelines.commit import WORK, own_output
 from pipelines.curate import job
+from pipelines.curate.decide import Decide
 from pipelines.curate.inputs import find_inputs
 from pipelines.curate.plan import make_plan
-from pipelines.curate.resolve import (
-    Decide,
-    EmitRows,
-    PairRows,
-    ResolveContext,
-    ResolveSummary,
-    VerifyPairs,
-    summary_path,
-)
+from pipelines.curate.resolve import EmitRows, PairRows, VerifyPairs
+from pipelines.curate.resolved import ResolveContext, ResolveSummary, summary_path
 from pipelines.curate.scan import ScanContext, ScanRanges
 from pipelines.curate.write import WriteContext, WriteShards, read_result
 from pipelines.progress import progress_folder
@@ -51,7 +45,8 @@ def curate_in_a_loop(recipe: CurateRecipe, out: str) -> str:
         encoded = files.read_bytes(summary_path(resolved))
         summary = msgspec.json.decode(encoded, type=ResolveSummary)
         made = [result for result in results if result is not None]
-        return dataset_id(job._content(plan, recipe, infos, made, summary))
+        facts = {**msgspec.to_builtins(summary), "evaluation": {}}
+        return dataset_id(job._content(scan, infos, made, facts))
 
 
 def _resolve(scan: ScanContext, expected_rows: int, out: str) -> str:
@@ -60,7 +55,7 @@ def _resolve(scan: ScanContext, expected_rows: int, out: str) -> str:
     buckets = _grouped(_all(EmitRows(context), range(len(scan.plan.ranges))))
     partitions = _grouped(_all(PairRows(), buckets.items()))
     everything = _grouped(_all(VerifyPairs(context), partitions.items()))
-    everything[0].append((b"", b"", 0))
+    everything[0].append((-1, 0, 0, 0, 0, 0))
     _all(Decide(context), everything.items())
     return folder
 

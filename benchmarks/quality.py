@@ -1,6 +1,6 @@
 """Speed of the signals and of the whole scan, and decisions against the tests' references.
 
-    python -m benchmarks.quality [--quick]
+    python -m benchmarks.quality [--quick] [--peers PYTHON]
 
 Speeds are MB of text (for the scan too) a second of CPU time, medians, on every tenth record of
 the development corpus beside the repository where it is there, else on English made of the
@@ -9,7 +9,10 @@ standard library's docstrings. Kernels are compiled before the clock starts.
 
 import argparse
 import json
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +21,36 @@ import pyarrow as pa
 import zstandard
 
 from benchmarks.corpus import CORPUS, cpu_seconds, documents, pool, records
-from dedup.bands import banding
-from pipelines.curate.plan import make_plan
+from dedup.bands import band_hashes, banding
+from dedup.config import DedupConfig
+from dedup.exact import content_hashes
+from dedup.minhash import signatures
+from pipelines import files
+from pipelines.curate.plan import Plan, make_plan
 from pipelines.curate.scan import ScanContext, scan_range
+from pipelines.filters import FiltersConfig, apply_rules, make_rules
 from pipelines.quality import (
     ReferenceConfig,
     SignalsConfig,
     compression,
     compute_signals,
     gopher,
+    language,
     lengths,
     lines,
+    marginal,
     ngram,
+    pii,
     reference,
     repetition,
+    web,
     windows,
 )
-from pipelines.recipe import curate_recipe
+from pipelines.readers import read_range
+from pipelines.recipe import CurateRecipe, curate_recipe
 from shards.hashing import file_xxh128
 from shards.text import flat
-from tests.pipelines.quality import test_gopher, test_lines, test_repetition
+from tests.pipelines.quality import test_gopher, test_lines, test_repetition, test_web
 
 REFERENCE_BYTES = 20_000
 """The references compare every line with every other: longer documents are left out."""
@@ -46,16 +59,21 @@ REFERENCE_BYTES = 20_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 50 s on 2 cores")
+    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has datatrove")
     options = parser.parse_args()
-    found = sample(12_000_000 if options.quick else 60_000_000)
+    found = sample(12_000_000 if options.quick else 30_000_000)
     texts = [record["text"] for record in found]
-    repeats = 3 if options.quick else 9
+    repeats = 3 if options.quick else 5
     result = {
         **speed(texts, repeats),
         "scan_mb_per_cpu_s": scan(found, repeats),
         **against_reference(texts, repeats),
-        **mismatches(texts[: 600 if options.quick else 6000]),
+        **mismatches(texts[: 600 if options.quick else 3000]),
     }
+    if not options.quick:
+        result["where_the_time_goes_ms_per_mb"] = where_the_time_goes(found, repeats)
+    if options.peers:
+        result["datatrove"] = datatrove(options.peers, texts[: 1000 if options.quick else 3000])
     print(json.dumps(result))
 
 
@@ -78,6 +96,7 @@ def speed(texts: list[str], repeats: int) -> dict[str, float]:
     """Measure each part of the signals, and all of them."""
     data, offsets = flat(pa.array(texts, pa.large_string()))
     counts = gopher.count(data, offsets)
+    words = counts[:, gopher.WORDS].copy()
     config = SignalsConfig()
 
     def both() -> None:
@@ -88,6 +107,7 @@ def speed(texts: list[str], repeats: int) -> dict[str, float]:
         "gopher_quality": lambda: gopher.count(data, offsets),
         "gopher_repetition": lambda: repetition.count(data, offsets, counts),
         "lines": lambda: lines.count(data, offsets),
+        "web": lambda: web.count(data, offsets, words),
         "zstd": lambda: compression.zstd_bpb(data, offsets, config.zstd_level),
         "all_signals": lambda: compute_signals(data, offsets, config),
     }
@@ -111,12 +131,14 @@ def against_reference(texts: list[str], repeats: int) -> dict[str, float]:
         compression.zstd_dictionary(*learned, level=3),
         3,
         dict.fromkeys(("zstd_bpb", "ref_bpb", "ref_delta"), curve),
+        marginal.windows(text.encode() for text in texts[1::2]),
     )
     data, offsets = flat(pa.array(texts[::2], pa.large_string()))
     config = SignalsConfig(reference=ReferenceConfig(model="in memory"))
     work = {
         "ngram": lambda: ngram.bpb(trained.target, data, offsets),
         "common_windows": lambda: windows.common_share(trained.common, data, offsets),
+        "marginal": lambda: marginal.marginal_bpb(trained.windows, data, offsets),
         "zstd_dictionary": lambda: compression.zstd_dictionary_bpb(
             data, offsets, trained.dictionary, trained.level
         ),
@@ -128,16 +150,21 @@ def against_reference(texts: list[str], repeats: int) -> dict[str, float]:
     }
 
 
-def scan(found: list[dict[str, Any]], repeats: int) -> float:
-    """Measure reading, signals, hashes and signatures as the scan does them, from JSONL in zstd."""
+@contextmanager
+def written(found: list[dict[str, Any]]) -> Iterator[tuple[Path, CurateRecipe, Plan]]:
+    """Write records as JSONL in zstd, and plan a scan of them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "sample.jsonl.zst")
         rows = (json.dumps(record, ensure_ascii=False) + "\n" for record in found)
         path.write_bytes(zstandard.compress("".join(rows).encode()))
         recipe = curate_recipe({"input": {"paths": [str(path)]}})
-        plan = make_plan(
-            [(str(path), path.stat().st_size, file_xxh128(path).hex())], recipe, 16 << 20
-        )
+        hashed = [(str(path), path.stat().st_size, file_xxh128(path).hex())]
+        yield path, recipe, make_plan(hashed, recipe, 16 << 20)
+
+
+def scan(found: list[dict[str, Any]], repeats: int) -> float:
+    """Measure reading, signals, hashes and signatures as the scan does them."""
+    with written(found) as (_, recipe, plan):
         context = ScanContext(plan, recipe, *banding(recipe.dedup.near), "", "")
 
         def work() -> None:
@@ -146,6 +173,76 @@ def scan(found: list[dict[str, Any]], repeats: int) -> float:
 
         size = sum(len(record["text"].encode()) for record in found)
         return round(size / 1e6 / cpu_seconds(work, repeats), 1)
+
+
+def where_the_time_goes(found: list[dict[str, Any]], repeats: int) -> dict[str, float]:
+    """Measure each step of the scan alone, ms of CPU a MB of text, and print a table."""
+    data, offsets = flat(pa.array([record["text"] for record in found], pa.large_string()))
+    megabytes, near = data.size / 1e6, DedupConfig().near
+    counts = gopher.count(data, offsets)
+    words = counts[:, gopher.WORDS].copy()
+    with written(found) as (_, recipe, plan):
+        ranges = plan.ranges
+
+        def read() -> None:
+            for span in ranges:
+                for _ in read_range(span, files.open_file, recipe.input.fields):
+                    pass
+
+        steps = {
+            "read (zstd, JSON)": read,
+            "content hashes": lambda: content_hashes(data, offsets),
+            "signatures and bands": lambda: band_hashes(
+                signatures(data, offsets, near), *banding(near)
+            ),
+            "gopher quality": lambda: gopher.count(data, offsets),
+            "gopher repetition": lambda: repetition.count(data, offsets, counts),
+            "C4 and FineWeb lines": lambda: lines.count(data, offsets),
+            "RefinedWeb and RedPajama-v2": lambda: web.count(data, offsets, words),
+            "zstd_bpb": lambda: compression.zstd_bpb(data, offsets, 3),
+            "(optional) language": lambda: language.compute(data, offsets),
+            "(optional) personal data": lambda: pii.count(data, offsets),
+        }
+        taken = {
+            name: round(1e3 * cpu_seconds(job, min(repeats, 3)) / megabytes, 2)
+            for name, job in steps.items()
+        }
+        whole = round(1e3 / scan(found, min(repeats, 3)), 2)
+    rest = whole - sum(value for name, value in taken.items() if not name.startswith("("))
+    # Less than nothing where other jobs on the machine slowed the steps more than the whole.
+    taken |= {"ids, sort, fragment rows": round(max(rest, 0), 2), "whole scan": whole}
+    for name, value in taken.items():
+        print(f"{name:28} {value:7.2f} ms/MB {1e3 / value if value > 0 else 0:8.1f} MB/s")
+    return taken
+
+
+def datatrove(python: str, texts: list[str]) -> dict[str, Any]:
+    """Run datatrove on the same texts: MB a second of CPU, and how often presets agree."""
+    megabytes = sum(len(text.encode()) for text in texts) / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "sample.jsonl")
+        path.write_text(
+            "".join(
+                json.dumps({"id": str(number), "text": text}, ensure_ascii=False) + "\n"
+                for number, text in enumerate(texts)
+            )
+        )
+        script = Path(__file__).with_name("quality_peers.py")
+        done = subprocess.run(
+            [python, "-P", str(script), str(path)], check=True, capture_output=True, text=True
+        )
+    found = json.loads(done.stdout.splitlines()[-1])
+    columns = compute_signals(*flat(pa.array(texts, pa.large_string())), SignalsConfig())
+    agree = {}
+    for theirs, preset in (("gopher", "gopher"), ("gopher_repetition", "gopher-repetition")):
+        rules = make_rules(FiltersConfig(presets=[preset]))  # type: ignore[list-item]
+        kept = apply_rules(rules, columns)[0] < 0
+        agree[preset] = round(float((kept == np.array(found["kept"][theirs])).mean()), 4)
+    speeds = {
+        f"{name}_mb_per_cpu_s": round(megabytes / value, 2)
+        for name, value in found["seconds"].items()
+    }
+    return {"mb": round(megabytes, 1), **speeds, "same_decision": agree}
 
 
 def mismatches(texts: list[str]) -> dict[str, int]:
@@ -157,6 +254,7 @@ def mismatches(texts: list[str]) -> dict[str, int]:
         (counts, test_gopher.reference),
         (repetition.count(*batch, counts), test_repetition.reference),
         (lines.count(*batch), test_lines.reference),
+        (web.count(*batch, counts[:, gopher.WORDS].copy()), test_web.reference),
     )
     wrong = np.zeros(len(short), np.bool_)
     for found, plain in pairs:

@@ -5,6 +5,7 @@ goes back between stages, and this module knows the other parts by the names of 
 only. Every command skips itself when its output already has the right stage key.
 """
 
+import ctypes
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from pipelines import files
 from shards.config import Table
 from shards.console import console
 from shards.errors import RecipeError
+
+_PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 _TRAINED = ("train", "study")
 
@@ -142,7 +146,10 @@ def run_chain(stages: list[Stage]) -> int:
 
 def _run_stage(stage: Stage) -> int:
     """Run one stage to its end, also when this process is told to stop meanwhile."""
-    process = subprocess.Popen([sys.executable, "-m", "pipelines", *stage.arguments])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *stage.arguments],
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has no threads)
+    )
     # ^C reaches every process of the terminal, SIGTERM this one alone.
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -153,3 +160,12 @@ def _run_stage(stage: Stage) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when its parent dies, even of SIGKILL.
+
+    A stage that went on alone would hold the output when the chain is run again.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,7 +17,7 @@ import msgspec
 from pipelines import files
 from pipelines.files import PARTIAL
 from pipelines.runners import JobOptions
-from shards.errors import DatasetError, PlatformError
+from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import (
     MANIFEST,
     Manifest,
@@ -54,7 +54,7 @@ def own_output(out: str, kind: str, *, keep_work: bool) -> Iterator[None]:
 
     Raises:
         PlatformError: another job is writing to this folder, or it cannot be written to.
-        DatasetError: see `check_output`.
+        RecipeError: see `check_output`.
     """
     check_output(out, kind)
     with _lock(out) if files.is_local(out) else nullcontext():
@@ -113,35 +113,35 @@ def check_output(out: str, kind: str) -> None:
     """Make the output folder, and refuse one that holds something a new dataset would destroy.
 
     Raises:
-        DatasetError: `out` is a file, a folder with files but no manifest and no work folder, or
-            a dataset of another kind; or a folder of shards holds other files than shards.
+        RecipeError: `out` is a file, a folder with files in which no job of Assay's began, or a
+            dataset of another kind; or a folder of shards holds other files than shards.
         PlatformError: it cannot be created.
     """
     if not files.is_local(out):
         if any(sign in out for sign in "*?["):  # Beam deletes by pattern
-            raise DatasetError(f"{out}: holds one of * ? [; choose another --out")
+            raise RecipeError(f"{out}: holds one of * ? [; choose another --out")
         return
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{out}: is a file; --out must be a folder")
+        raise RecipeError(f"{out}: is a file; --out must be a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
     # Shards alone are a dataset whose manifest somebody deleted, to have it made again.
-    if names and not names & {MANIFEST, WORK} and not names <= set(ROLES[kind]):
-        raise DatasetError(f"{out}: is not empty and not an Assay dataset; choose another --out")
+    if names and not _is_ours(folder) and not names <= set(ROLES[kind]):
+        raise RecipeError(f"{out}: is not empty and not an Assay dataset; choose another --out")
     for other, roles in ROLES.items():
         if other != kind and names & set(roles):
-            raise DatasetError(
+            raise RecipeError(
                 f"{out}: holds a {other} dataset, which a {kind} dataset would replace; choose"
                 " another --out"
             )
     for role in ROLES[kind]:
         for path in sorted((folder / role).glob("*")):
             if not _SHARD.fullmatch(path.name) or not path.is_file():
-                raise DatasetError(
+                raise RecipeError(
                     f"{path}: is not a shard of Assay; move it out of the dataset's folder"
                 )
 
@@ -156,12 +156,12 @@ def read_dataset(folder: str) -> Manifest:
         return read_manifest(folder)
     path = files.join(folder, MANIFEST)
     if not files.exists(path):
-        raise DatasetError(
+        raise RecipeError(
             f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
             " run it again and it resumes"
         )
     return decode_manifest(
-        files.read_bytes(path), path, f"delete {folder} and run the command that made it again"
+        files.read_bytes(path), path, f"delete it and run the command that made {folder} again"
     )
 
 
@@ -181,6 +181,18 @@ def current(out: str, stage_key: str) -> Manifest | None:
         files.size(files.join(out, *entry.path.split("/"))) == entry.bytes for entry in entries
     )
     return manifest if whole and manifest.stage_key == stage_key else None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a job of Assay's began or ended here: by what it leaves, not by a name alone."""
+    manifest = folder / MANIFEST
+    if manifest.is_file() and b'"dataset_id"' in manifest.read_bytes():
+        return True
+    work = folder / WORK
+    with suppress(FileNotFoundError, NotADirectoryError):
+        # Another job makes the folder and then the lock in it.
+        return (work / _LOCK).is_file() or not any(work.iterdir())
+    return False
 
 
 def uncommit(out: str) -> None:
@@ -218,11 +230,12 @@ def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], i
             f"{out}: its job has not ended; run it again and it resumes, or give --unfinished to"
             " remove what it has done so far"
         )
-    garbage = [path for path in folder.glob(f"*{PARTIAL}*") if path.is_file()]
-    for role in [name for roles in ROLES.values() for name in roles]:
-        shards = [path for path in (folder / role).glob("*") if _SHARD.fullmatch(path.name)]
-        garbage += [path for path in shards if not done or PARTIAL in path.name]
     with _lock(out):
+        done = (folder / MANIFEST).exists()  # a job may have ended meanwhile
+        garbage = [path for path in folder.glob(f"*{PARTIAL}*") if path.is_file()]
+        for role in [name for roles in ROLES.values() for name in roles]:
+            shards = [path for path in (folder / role).glob("*") if _SHARD.fullmatch(path.name)]
+            garbage += [path for path in shards if not done or PARTIAL in path.name]
         garbage += [path for path in work.rglob("*") if path.is_file() and path.name != _LOCK]
         size = sum(path.stat().st_size for path in garbage)
         for path in garbage:

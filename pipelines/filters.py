@@ -8,7 +8,7 @@ thresholds on single signals cannot say, an expression over several can (`shards
     prose = "ref_z < 4 or (zstd_z < 2 and gopher_stop_words >= 2)"
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -187,10 +187,10 @@ def _expressions(
     return tuple(Rule(name, "", "keep", None, config.keep[name]) for name in sorted(config.keep))
 
 
-def rule_columns(rules: tuple[Rule, ...], table: pa.Table) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns that rules read as arrays, nulls as 0 or as the empty string."""
+def rule_columns(table: pa.Table, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return columns of a table as arrays (n), with 0 or the empty string for nulls."""
     found = {}
-    for name in sorted({column for rule in rules for column in rule.columns}):
+    for name in names:
         column = table[name]
         nothing = "" if pa.types.is_string(column.type) else 0
         found[name] = column.fill_null(nothing).to_numpy()

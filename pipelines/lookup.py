@@ -14,6 +14,7 @@ from pipelines.curate.schema import DECISION, EVIDENCE, PROVENANCE
 from shards.config import did_you_mean
 from shards.errors import CorruptError, DatasetError
 from shards.manifest import read_manifest
+from shards.verify import check_shard
 
 _IDS = ("doc_id", "content_hash", "cluster", "matched")
 _OWN = {field.name for field in [*PROVENANCE, *DECISION, *EVIDENCE]}
@@ -44,11 +45,12 @@ class Lookup:
                 f"{folder}: is a {self.manifest.content.kind} dataset; its documents are in its"
                 f" parent dataset {', '.join(self.manifest.content.parents)}"
             )
-        self._paths = [
-            self._folder / entry.path
+        self._entries = {
+            self._folder / entry.path: entry
             for role in ("kept", "dropped")
             for entry in self.manifest.content.shards[role]
-        ]
+        }
+        self._paths = list(self._entries)
         self.signals = [name for name in self._names(self._paths[0]) if name not in _OWN]
 
     def find(self, asked: str) -> dict[str, Any]:
@@ -105,6 +107,7 @@ class Lookup:
             raise DatasetError(f"{self._folder}: nothing was dropped for {reason!r}{hint}")
         for entry in self.manifest.content.shards["dropped"]:
             path = self._folder / entry.path
+            check_shard(self._folder, entry)
             columns = [name for name in self._names(path) if name != "text"]
             table = self._read(path, columns)
             for record in table.filter(pc.equal(table["reason"], reason)).to_pylist():
@@ -118,7 +121,11 @@ class Lookup:
         return "row" if str(found["path"]).endswith(".parquet") else "byte"
 
     def _row(self, path: Path, row: int) -> dict[str, Any]:
-        """Read one row as plain data, ids as hex, with the input file's name."""
+        """Read one row as plain data, ids as hex, with the input file's name.
+
+        The shard is verified first: Parquet would show flipped bits as text.
+        """
+        check_shard(self._folder, self._entries[path])
         (record,) = self._read(path, None).slice(row, 1).to_pylist()
         return self._plain(record)
 

@@ -153,7 +153,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     return decode_manifest(
-        data, str(path), f"delete the folder {folder} and run the command that made it again"
+        data, str(path), f"delete it and run the command that made {folder} again"
     )
 
 

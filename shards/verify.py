@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.atomic import is_partial
-from shards.errors import AssayError
+from shards.errors import AssayError, CorruptError
 from shards.hashing import BLOCK_BYTES, xxh128
 from shards.manifest import MANIFEST, Counts, Manifest, ShardEntry, read_manifest
 from shards.tokens import open_token_shard
@@ -67,6 +67,26 @@ def verify(
         for check in as_completed(checks):
             problems += check.result()
     return sorted(problems, key=lambda problem: (problem.path, problem.block or 0))
+
+
+def check_shard(root: str | Path, entry: ShardEntry) -> None:
+    """Check the size and every block of one shard, before what it holds is shown or used.
+
+    Raises:
+        CorruptError: naming the file and the first block that is not as it was written.
+    """
+    path = Path(root) / entry.path
+    try:
+        size = path.stat().st_size
+        problems = [] if size == entry.bytes else [f"{size} bytes, expected {entry.bytes}"]
+        with path.open("rb") as file:
+            for block in range(len(entry.blocks) if not problems else 0):
+                found = _check_block(entry, block, file.read(BLOCK_BYTES), None)
+                problems += [f"block {block}: {problem.message}" for problem in found]
+    except OSError as error:
+        problems = [f"cannot be read: {error.strerror}"]
+    if problems:
+        raise CorruptError(f"{path}: {problems[0]}; see `assay verify {root}`")
 
 
 def _check_shard(

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from shards.atomic import is_partial, write_atomic
-from shards.errors import CorruptError, DatasetError, PlatformError
+from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError
 from tokenizer.config import TokenizerConfig
 
 MODEL = "tokenizer.model"
@@ -45,11 +45,11 @@ def check_output(folder: Path) -> None:
     """Refuse an output that cannot be written, or that holds something else than a tokenizer.
 
     Raises:
-        DatasetError: `folder` is a file, or has files but no `tokenizer.json` of Assay.
+        RecipeError: `folder` is a file, or has files but no `tokenizer.json` of Assay.
         PlatformError: it cannot be created.
     """
     if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder}: is a file; --out must be a folder")
+        raise RecipeError(f"{folder}: is a file; --out must be a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = [path for path in folder.iterdir() if not is_partial(path)]
@@ -60,7 +60,7 @@ def check_output(folder: Path) -> None:
     try:
         read_info(folder)
     except DatasetError as error:
-        raise DatasetError(
+        raise RecipeError(
             f"{folder}: is not empty and not a tokenizer of Assay, nothing was changed; choose"
             f" another --out ({error})"
         ) from None

@@ -32,12 +32,13 @@ def claim(folder: Path, wait_seconds: float | None = None) -> Iterator[None]:
         wait_seconds: how long to wait for a process that holds it; `WAIT_SECONDS` if not given.
 
     Raises:
-        RecipeError: the folder cannot be made or written to.
+        RecipeError: the folder cannot be made or written to, or holds somebody else's files.
         TrainingError: another process holds it, with that process's id and host.
     """
     wait = WAIT_SECONDS if wait_seconds is None else wait_seconds
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(folder)
         # Opened for appending: nothing is lost of what the process that holds it wrote there.
         file = (folder / LOCK).open("a+b")
     except OSError as error:
@@ -63,6 +64,19 @@ def claim(folder: Path, wait_seconds: float | None = None) -> Iterator[None]:
             if is_partial(path):
                 path.unlink()
         yield
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with files in which no run has begun: runs remove and overwrite files.
+
+    A run's first act is to make the lock file, and `claim` has removed nothing before.
+    """
+    names = {path.name for path in folder.iterdir()}
+    if names and LOCK not in names:
+        raise RecipeError(
+            f"--out {folder}: is not empty and not a run's folder (it holds {min(names)});"
+            " choose another --out"
+        )
 
 
 def _try_lock(descriptor: int, folder: Path) -> bool:

@@ -2,12 +2,16 @@
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.commands.options import job_options, runner_options
 from shards.config import load_recipe
 from shards.console import console, quiet_option, recipe_options
+
+if TYPE_CHECKING:
+    from pipelines.recipe import CurateRecipe
 
 
 @click.command("curate")
@@ -52,14 +56,8 @@ def curate_command(
     )
     checked = curate_recipe(load_recipe(recipe, overrides))
     if dry_run:
-        from pipelines.curate.inputs import check_apart, find_inputs
-
-        found = find_inputs(checked)
-        check_apart(found, out)
-        size = sum(item[1] for item in found)
-        console.print(
-            f"recipe is valid; {len(found)} input file(s), {size / 1e6:,.1f} MB; nothing run"
-        )
+        facts = "; ".join(_check(checked, out))
+        console.print(f"recipe is valid; {facts}; nothing run", markup=False, soft_wrap=True)
         click.echo(json.dumps(hashed_recipe(checked), indent=2))
         return
     from pipelines.curate.job import curate
@@ -79,3 +77,34 @@ def curate_command(
         f"{'curated' if ran else 'up to date:'} {out}: dataset {manifest.dataset_id},"
         f" {total.read:,} documents read = {total.kept:,} kept + {total.dropped:,} dropped"
     )
+
+
+def _check(recipe: "CurateRecipe", out: str) -> list[str]:
+    """Check all that a job reads before its corpus, and say what there is.
+
+    Raises:
+        InputError: an input that is missing or inside `out`; an evaluation set that is missing or
+            cannot be read.
+        DatasetError: an earlier dataset that this recipe's can not be held against.
+    """
+    from pipelines.curate.against import check_index, find_earlier
+    from pipelines.curate.evaluation import find_evaluation, set_stats
+    from pipelines.curate.inputs import check_apart, find_inputs
+    from pipelines.recipe import definitions
+
+    found = find_inputs(recipe)
+    check_apart(found, out)
+    size = sum(item[1] for item in found)
+    facts = [f"{len(found)} input file(s), {size / 1e6:,.1f} MB"]
+    contamination = recipe.dedup.contamination
+    for name, counts in set_stats(find_evaluation(contamination), contamination).items():
+        facts.append(
+            f"evaluation set {name}: {counts['items']:,} items, {counts['too_short']:,} too short"
+        )
+    earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
+    check_index(earlier)
+    if earlier.datasets:
+        facts.append(
+            f"held against {len(earlier.datasets)} dataset(s), {earlier.readable:,} documents"
+        )
+    return facts

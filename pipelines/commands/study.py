@@ -92,7 +92,8 @@ def chain_command(
     check_tables(table)
     extra = ("--quiet",) if quiet else ()
     corpus: list[Stage] = []
-    if not table.get("input", {}).get("paths"):
+    given = table.get("input", {})
+    if isinstance(given, dict) and not given.get("paths"):  # else curate says what is wrong
         folder = Path(out) / "corpus"
         overrides = (f"input.paths={json.dumps([str(folder / '*.jsonl.zst')])}", *overrides)
         corpus = [Stage("corpus", ("corpus", "--out", str(folder), *extra))]

@@ -119,6 +119,17 @@ def _check(
             )
 
 
+def check_index(earlier: Earlier) -> None:
+    """Check that all index shards are there, without reading them.
+
+    Raises:
+        CorruptError: one is not.
+    """
+    for shard in earlier.shards:
+        if not files.exists(shard.path):
+            raise CorruptError(f"{shard.path}: is missing; curate its dataset again")
+
+
 def _decisive(dedup: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of `[dedup]` in which two datasets must agree."""
     return {
@@ -176,8 +187,7 @@ def read_index(shard: EarlierShard) -> pa.Table:
         CorruptError: it is gone, or its bytes are not those that its dataset's manifest states.
     """
     path = shard.path
-    if not files.exists(path):
-        raise CorruptError(f"{path}: is missing; curate its dataset again")
+    check_index(Earlier(shards=[shard]))
     data = files.read_bytes(path)
     if hashlib.sha256(data).hexdigest() != shard.sha256:
         raise CorruptError(

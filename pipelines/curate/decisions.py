@@ -6,8 +6,7 @@ drop is never a keeper, but it still joins a cluster, so that a split can not pu
 validation document into a raw training arm.
 """
 
-from typing import Any
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -45,6 +44,23 @@ EDGE = np.dtype(
 """A verified pair: its similarity by the recipe's measure, its Jaccard similarity, and the first
 band that both have (-1 for exact duplicates)."""
 
+DECISION = np.dtype(
+    [
+        ("id", "S16"),
+        ("shard", "<u4"),
+        ("cluster", "S16"),
+        ("size", "<i8"),
+        ("dropped", "?"),
+        ("matched", "S16"),
+        ("similarity", "<f4"),
+        ("jaccard", "<f4"),
+        ("band", "<i2"),
+        ("exact", "?"),
+    ]
+)
+"""What was decided about a document: its cluster and that one's size, and, where it is dropped,
+the kept document that it duplicates and how; zeros where it is not."""
+
 DECISION_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.binary(16), nullable=False),
@@ -59,16 +75,18 @@ DECISION_SCHEMA = pa.schema(
 )
 
 
-def decide(nodes: npt.NDArray[np.void], edges: npt.NDArray[np.void]) -> tuple[pa.Table, Ints]:
+def decide(nodes: npt.NDArray[np.void], edges: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Resolve verified edges into one decision per node.
+
+    What is decided about a node depends on its connected component only, so any partition of the
+    components gives the same rows.
 
     Args:
         nodes: `NODE` rows, each place once, in any order.
         edges: `EDGE` rows in any order, repeats allowed; both ends must be nodes.
 
     Returns:
-        A table with `DECISION_SCHEMA` sorted by doc_id (`size` is the cluster's, matched is null
-        where the node is kept or not eligible), and each row's shard. The result depends on ids,
+        `DECISION` rows sorted by id; nothing is dropped that is not eligible. They depend on ids,
         keys and edges alone, not on places or order.
     """
     nodes = np.sort(nodes, order="id")
@@ -87,31 +105,40 @@ def decide(nodes: npt.NDArray[np.void], edges: npt.NDArray[np.void]) -> tuple[pa
     matched, similarity = _near_matches(
         keeper, left[near], right[near], edges["similarity"][near], eligible, rank
     )
-    exact = np.zeros(count, dtype=bool)
-    final = np.full(count, -1, dtype=np.int64)
-    final_similarity = np.full(count, np.nan, dtype=np.float32)
-    for node in np.flatnonzero(eligible):
-        head = keeper[node]
-        if matched[head] >= 0:  # the group's best is itself a near duplicate: follow to the kept
-            final[node], final_similarity[node] = matched[head], similarity[head]
-        elif head != node:
-            final[node], final_similarity[node], exact[node] = head, 1.0, True
+    # Where a group's best is itself a near duplicate, the others follow it to what is kept.
+    follows = eligible & (matched[keeper] >= 0)
+    exact = eligible & ~follows & (keeper != np.arange(count))
+    final = np.where(follows, matched[keeper], np.where(exact, keeper, -1))
+    dropped = final >= 0
     jaccard, band = _evidence(left, right, edges, final)
-    ids, dropped = nodes["id"], final >= 0
-    table = pa.table(
+
+    rows = np.zeros(count, dtype=DECISION)
+    rows["id"], rows["shard"], rows["cluster"] = nodes["id"], nodes["shard"], nodes["id"][cluster]
+    rows["size"] = np.bincount(cluster, minlength=count)[cluster]
+    rows["dropped"], rows["exact"] = dropped, exact
+    rows["matched"][dropped] = nodes["id"][final[dropped]]
+    rows["similarity"][dropped] = np.where(exact, 1, similarity[keeper])[dropped]
+    rows["jaccard"][dropped] = jaccard[dropped]
+    rows["band"][follows] = band[follows]
+    return rows
+
+
+def decision_table(rows: npt.NDArray[np.void]) -> pa.Table:
+    """Return `DECISION` rows as a table of `DECISION_SCHEMA`, null where there is nothing."""
+    kept = ~rows["dropped"]
+    return pa.table(
         [
-            _ids(ids, np.arange(count)),
-            _ids(ids, cluster),
-            pa.array(np.bincount(cluster, minlength=count)[cluster]),
-            _ids(ids, final, ~dropped),
-            pa.array(final_similarity, mask=~dropped),
-            pa.array(jaccard, mask=~dropped),
-            pa.array(band, mask=~dropped | exact),
-            pa.array(exact),
+            _ids(rows["id"]),
+            _ids(rows["cluster"]),
+            pa.array(rows["size"]),
+            _ids(rows["matched"], kept),
+            pa.array(rows["similarity"], mask=kept),
+            pa.array(rows["jaccard"], mask=kept),
+            pa.array(rows["band"], mask=kept | rows["exact"]),
+            pa.array(rows["exact"]),
         ],
         schema=DECISION_SCHEMA,
     )
-    return table, nodes["shard"].astype(np.int64)
 
 
 def _evidence(
@@ -173,32 +200,45 @@ def _near_matches(
     )
 
 
-def _ids(ids: npt.NDArray[np.bytes_], index: Ints, null: Bools | None = None) -> pa.Array:
-    """Return the 16-byte ids at `index`, null where `null`."""
-    raw = np.ascontiguousarray(ids)
-    return pa.array([raw[i].ljust(16, b"\0") for i in index], type=pa.binary(16), mask=null)
+def _ids(ids: npt.NDArray[np.bytes_], null: Bools | None = None) -> pa.Array:
+    """Return 16-byte ids as a fixed_size_binary(16) array, null where `null`."""
+    valid = None if null is None else pa.array(~null).buffers()[1]
+    data = pa.py_buffer(np.ascontiguousarray(ids))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [valid, data])
 
 
 TOP_CLUSTERS = 25
 MEMBERS_SHOWN = 6
 
 
-def top_clusters(decisions: pa.Table) -> list[dict[str, Any]]:
-    """Return the largest clusters for reports: id, size, and its first members by doc_id (hex)."""
-    members: dict[bytes, list[bytes]] = {}
-    for cluster, doc_id in zip(
-        decisions["cluster"].to_pylist(), decisions["doc_id"].to_pylist(), strict=True
-    ):
-        members.setdefault(cluster, []).append(doc_id)
-    largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))[:TOP_CLUSTERS]
-    return [
-        {
-            "cluster": cluster.hex(),
-            "size": len(ids),
-            "members": [doc_id.hex() for doc_id in sorted(ids)[:MEMBERS_SHOWN]],
-        }
-        for cluster, ids in largest
-    ]
+class Cluster(msgspec.Struct, frozen=True):
+    """A cluster for reports: id, size, and its first members by doc_id (hex)."""
+
+    cluster: str
+    size: int
+    members: list[str]
+
+
+def top_clusters(decisions: npt.NDArray[np.void]) -> list[Cluster]:
+    """Return the largest clusters of `DECISION` rows sorted by id."""
+    heads = decisions[decisions["id"] == decisions["cluster"]]  # named by its smallest member
+    heads = heads[np.argsort(-heads["size"], kind="stable")][:TOP_CLUSTERS]
+    found = []
+    for head in heads:
+        members = np.flatnonzero(decisions["cluster"] == head["cluster"])[:MEMBERS_SHOWN]
+        ids = _hex(decisions["id"][members])
+        found.append(Cluster(ids[0], int(head["size"]), ids))
+    return found
+
+
+def largest(clusters: list[Cluster]) -> list[Cluster]:
+    """Return the largest of the clusters of several parts, by the order of `top_clusters`."""
+    return sorted(clusters, key=lambda item: (-item.size, item.cluster))[:TOP_CLUSTERS]
+
+
+def _hex(ids: npt.NDArray[np.bytes_]) -> list[str]:
+    raw = np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 16)
+    return [row.tobytes().hex() for row in raw]
 
 
 def is_valid_split(clusters: list[bytes], fraction: float, salt: str) -> Bools:

@@ -160,12 +160,14 @@ def evaluation_columns(
     }
 
 
-def set_stats(evaluation: list[EvaluationFile], config: ContaminationConfig) -> dict[str, object]:
+def set_stats(
+    evaluation: list[EvaluationFile], config: ContaminationConfig
+) -> dict[str, dict[str, int]]:
     """Return, for each set, its items and how many are too short to be found."""
     if not evaluation:
         return {}
     known = load_evaluation(evaluation, config)
-    stats: dict[str, object] = {}
+    stats: dict[str, dict[str, int]] = {}
     for name in dict.fromkeys(known.sets):
         items = [item for item, own in enumerate(known.sets) if own == name]
         short = int((known.ngrams.n_ngrams[items] == 0).sum())

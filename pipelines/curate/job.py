@@ -10,7 +10,7 @@ import msgspec
 from dedup.bands import banding
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, commit, own_output, run_facts, uncommit
+from pipelines.commit import WORK, commit, current, own_output, run_facts, uncommit
 from pipelines.curate import fragments
 from pipelines.curate.against import find_earlier
 from pipelines.curate.evaluation import find_evaluation, identity, set_stats
@@ -19,7 +19,8 @@ from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.reference import resolve_reference
 from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step
-from pipelines.curate.resolve import ResolveContext, ResolveSummary, build_resolve, summary_path
+from pipelines.curate.resolve import resolve_steps
+from pipelines.curate.resolved import ResolveContext, ResolveSummary, summary_path
 from pipelines.curate.scan import ScanContext, ScanRanges
 from pipelines.curate.stats import merge_stats
 from pipelines.curate.write import ShardResult, WriteContext, WriteShards, read_result
@@ -29,7 +30,7 @@ from pipelines.runners import JobOptions, run_pipeline
 from shards.console import console
 from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
-from shards.manifest import Content, Counts, Manifest, is_current, new_manifest, read_manifest
+from shards.manifest import Content, Counts, Manifest, new_manifest
 
 
 def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifest, bool]:
@@ -59,11 +60,11 @@ def _curate(
     asked = recipe
     recipe = resolve_reference(recipe, out)
     evaluation = find_evaluation(recipe.dedup.contamination)
-    hashed = hash_inputs(found, out, options)
     earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
+    hashed = hash_inputs(found, out, options)
     plan = make_plan(hashed, recipe, options.range_bytes, evaluation, earlier)
-    if is_current(out, plan.stage_key):
-        return read_manifest(out), False
+    if done := current(out, plan.stage_key):
+        return done, False
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
     work = files.join(out, WORK, plan.scan_key)
     scan = ScanContext(
@@ -181,15 +182,8 @@ def _resolve(
         expected_rows(scan, infos),
         progress_folder(out, "resolve"),
     )
-    if not files.exists(summary_path(context.folder)):
-        _stage(
-            "resolve",
-            0,
-            context.progress,
-            options,
-            lambda pipeline: build_resolve(pipeline, context),
-            unit="pairs verified",
-        )
+    for label, build in resolve_steps(context):
+        _stage(label, 0, context.progress, options, build, unit="rows")
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
 

@@ -10,7 +10,7 @@ from dedup.config import NearConfig
 from pipelines import files
 from pipelines.curate import fragments
 from pipelines.curate.decisions import is_valid_split
-from pipelines.curate.resolve import decisions_path
+from pipelines.curate.resolved import decisions_path
 from pipelines.curate.scan import ScanContext, id_bytes, sort_key
 from pipelines.curate.schema import DETAIL, FOUND, OVERLAP, spans_schema
 from pipelines.filters import Rule, apply_rules, make_rules

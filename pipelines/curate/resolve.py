@@ -2,18 +2,21 @@
 
     emit      fragment → (bucket, packed rows of band hash, content hash, place, rank)
     pair      bucket   → (partition, packed candidate pairs)
-    verify    partition → packed verified edges and the nodes at their ends
-    decide    everything → one decisions file per final shard, and a summary
+    verify    partition → a file of packed verified edges, one of the nodes at their ends
+    decide    everything → one decisions file per final shard, and a summary (`decide.py`)
+
+Where there are more edges than one worker decides about, `decide` leaves a summary of the graph
+instead, and `resolve_steps` goes on with rounds of star contraction (`contract.py`).
 
 Exact duplicates travel the same way as near ones: their band hash is the content hash and their
 bucket number lies above the others. The rows that arrive in `pair` are counted, and the count must
 equal what the scan wrote: a runner that loses an element fails the job instead of the dataset.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,63 +28,24 @@ from dedup.words import Int64, UInt64
 from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate import fragments
-from pipelines.curate.against import (
-    EarlierShard,
-    index_order,
-    read_index,
-    take_index,
-    taken_sets,
-)
-from pipelines.curate.decisions import DECISION_SCHEMA, EDGE, NODE, decide, top_clusters
+from pipelines.curate.against import index_order, read_index, take_index, taken_sets
+from pipelines.curate.contract import build_round, forget_links, read_graph, read_round
+from pipelines.curate.decide import Decide, Verified, build_decide
+from pipelines.curate.decisions import EDGE, NODE
 from pipelines.curate.keep import keep_columns, keep_order, pair_rank
-from pipelines.curate.scan import ScanContext, id_bytes, shard_of
+from pipelines.curate.resolved import (
+    BUCKETS,
+    NO_SHARD,
+    ResolveContext,
+    summary_path,
+    write_partition,
+)
+from pipelines.curate.scan import id_bytes, shard_of
 from pipelines.progress import ProgressLog
-from shards.errors import ReconcileError
 from shards.text import flat
-
-BUCKETS = 64
-"""Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
-
-NO_SHARD = (1 << 32) - 1
-"""The shard of a document of an earlier dataset: nothing is written about it."""
 
 _ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
 _PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
-
-Payload = tuple[bytes, bytes, int]
-
-
-class ResolveContext(msgspec.Struct, frozen=True):
-    """What a resolve worker needs: the scan's context, where decisions go, and expected rows."""
-
-    scan: ScanContext
-    folder: str
-    expected_rows: int
-    progress: str
-
-    def path(self, index: int) -> str:
-        """Return the fragment path of range `index`."""
-        return fragments.fragment_path(self.scan.work, self.scan.plan, index)
-
-    def earlier(self, index: int) -> EarlierShard | None:
-        """Return the index shard that has fragment number `index`: they come after the ranges."""
-        place = index - len(self.scan.plan.ranges)
-        return self.scan.earlier.shards[place] if place >= 0 else None
-
-    def order_of(self, index: int) -> int:
-        """Return the place of a range's file after those of earlier datasets."""
-        return len(self.scan.earlier.inputs) + self.scan.plan.owner(index).order
-
-
-class ResolveSummary(msgspec.Struct, frozen=True):
-    """Written last by the resolve stage: what was compared and found."""
-
-    rows: int
-    verified_pairs: int
-    exact_edges: int
-    near_edges: int
-    nodes: int
-    clusters: list[dict[str, Any]]
 
 
 class EmitRows(beam.DoFn):
@@ -155,22 +119,22 @@ def bucket_pairs(rows: npt.NDArray[np.void], *, exact: bool) -> npt.NDArray[np.v
 
 
 class PairRows(beam.DoFn):
-    """(bucket, payloads) → (partition of the left fragment, (packed pairs, rows seen))."""
+    """(bucket, payloads) → (partition of the left fragment, (packed pairs, rows seen, pairs))."""
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[tuple[int, tuple[bytes, int]]]:
+    ) -> Iterator[tuple[int, tuple[bytes, int, int]]]:
         bucket, payloads = element
         rows = np.frombuffer(b"".join(payloads), dtype=_ROW)
-        yield bucket % BUCKETS, (b"", len(rows))
         pairs = bucket_pairs(rows, exact=bucket >= BUCKETS)
+        yield bucket % BUCKETS, (b"", len(rows), len(pairs))
         partition = ((pairs["left"] >> np.uint64(32)) % np.uint64(BUCKETS)).astype(np.int64)
         for number in np.unique(partition):
-            yield int(number), (pairs[partition == number].tobytes(), 0)
+            yield int(number), (pairs[partition == number].tobytes(), 0, 0)
 
 
 class VerifyPairs(beam.DoFn):
-    """(partition, pairs) → packed edges at or above the threshold, their nodes, rows seen."""
+    """(partition, pairs) → files of edges at or above the threshold and of their nodes."""
 
     def __init__(self, context: ResolveContext) -> None:
         self._context = context
@@ -179,10 +143,11 @@ class VerifyPairs(beam.DoFn):
         self._log = ProgressLog(self._context.progress)
 
     def process(
-        self, element: tuple[int, Iterable[tuple[bytes, int]]]
-    ) -> Iterator[tuple[int, Payload]]:
-        payloads = list(element[1])
-        pairs = np.unique(np.frombuffer(b"".join(part[0] for part in payloads), dtype=_PAIR))
+        self, element: tuple[int, Iterable[tuple[bytes, int, int]]]
+    ) -> Iterator[tuple[int, Verified]]:
+        partition, payloads = element[0], list(element[1])
+        arrived = np.frombuffer(b"".join(part[0] for part in payloads), dtype=_PAIR)
+        pairs = np.unique(arrived)
         near = pairs[~pairs["exact"]]
         edges = np.empty(len(pairs), dtype=EDGE)
         edges["left"], edges["right"] = pairs["left"], pairs["right"]
@@ -194,8 +159,11 @@ class VerifyPairs(beam.DoFn):
         inexact = np.flatnonzero(~edges["exact"])
         edges["band"][inexact] = self._first_bands(edges[inexact])
         nodes = self._nodes(np.unique(np.r_[edges["left"], edges["right"]]))
+        if len(edges):
+            write_partition(self._context, partition, edges, nodes)
         self._log.add(0, len(near))
-        yield 0, (edges.tobytes(), nodes.tobytes(), sum(part[1] for part in payloads))
+        rows, sent = sum(part[1] for part in payloads), sum(part[2] for part in payloads)
+        yield 0, (partition, len(edges), len(nodes), rows, sent, len(arrived))
 
     @property
     def _threshold(self) -> np.float32:
@@ -283,53 +251,6 @@ def _split(places: npt.NDArray[np.uint64]) -> Iterator[tuple[int, npt.NDArray[np
         yield int(index), rows[owner == index]
 
 
-class Decide(beam.DoFn):
-    """Everything → one decisions file per shard (all shards, some empty), then the summary."""
-
-    def __init__(self, context: ResolveContext) -> None:
-        self._context = context
-
-    def process(self, element: tuple[int, Iterable[Payload]]) -> Iterator[int]:
-        payloads = list(element[1])
-        context = self._context
-        rows = sum(count for _, _, count in payloads)
-        if rows != context.expected_rows:
-            raise ReconcileError(
-                f"resolve compared {rows} hash rows but the scan wrote {context.expected_rows}:"
-                " the runner lost elements; nothing was committed"
-            )
-        edges = np.frombuffer(b"".join(part[0] for part in payloads), dtype=EDGE)
-        nodes = np.unique(np.frombuffer(b"".join(part[1] for part in payloads), dtype=NODE))
-        decisions, shard = decide(nodes, edges)
-        for number in range(context.scan.plan.shards):
-            chosen = decisions.take(pa.array(np.flatnonzero(shard == number)))
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, DECISION_SCHEMA) as writer:
-                writer.write_table(chosen)
-            files.write_atomic(decisions_path(context.folder, number), sink.getvalue())
-        exact = int(edges["exact"].sum())
-        summary = ResolveSummary(
-            rows=rows,
-            verified_pairs=len(edges),
-            exact_edges=exact,
-            near_edges=len(edges) - exact,
-            nodes=len(nodes),
-            clusters=top_clusters(decisions),
-        )
-        files.write_atomic(summary_path(context.folder), msgspec.json.encode(summary))
-        yield len(nodes)
-
-
-def decisions_path(folder: str, shard: int) -> str:
-    """Return the path of one shard's decisions."""
-    return files.join(folder, f"decisions-{shard:05d}.arrow")
-
-
-def summary_path(folder: str) -> str:
-    """Return the path of the resolve stage's summary."""
-    return files.join(folder, "summary.json")
-
-
 def build_resolve(pipeline: beam.Pipeline, context: ResolveContext) -> None:
     """Add the resolve graph to a pipeline."""
     count = len(context.scan.plan.ranges) + len(context.scan.earlier.shards)
@@ -342,11 +263,32 @@ def build_resolve(pipeline: beam.Pipeline, context: ResolveContext) -> None:
         | "partitions" >> beam.GroupByKey()
         | "verify" >> beam.ParDo(VerifyPairs(context))
     )
-    # The empty payload makes sure that there is a decision to write where there is no pair at all.
-    nothing = pipeline | "nothing" >> beam.Create([(0, (b"", b"", 0))])
+    # The empty element makes sure that there is a decision to write where there is no pair at all.
+    nothing = pipeline | "nothing" >> beam.Create([(0, (-1, 0, 0, 0, 0, 0))])
     _ = (
         (nothing, verified)
         | "all" >> beam.Flatten()
         | "gather" >> beam.GroupByKey()
         | "decide" >> beam.ParDo(Decide(context))
     )
+
+
+def resolve_steps(context: ResolveContext) -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """Yield (label, build) of each pipeline that is still to run; run one before the next is asked.
+
+    One, unless there are more edges than a worker decides about; what an earlier run has finished
+    is left out.
+    """
+    if files.exists(summary_path(context.folder)):
+        return
+    if not read_graph(context):
+        yield "resolve", partial(build_resolve, context=context)
+    if files.exists(summary_path(context.folder)):
+        return
+    number = 0
+    while (done := read_round(context, number)) and done.changes:
+        number += 1
+        if not read_round(context, number):
+            yield f"contract-{number}", partial(build_round, context=context, number=number)
+            forget_links(context, number - 1)
+    yield "decide", partial(build_decide, context=context, number=number)

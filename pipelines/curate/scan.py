@@ -25,7 +25,7 @@ from pipelines.curate.plan import Plan
 from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
 from pipelines.progress import ProgressLog
-from pipelines.quality import compute_signals
+from pipelines.quality import compute_signals, pii
 from pipelines.readers import read_range
 from pipelines.recipe import CurateRecipe
 from shards.manifest import Counts
@@ -71,17 +71,33 @@ def ids_array(ids: Bytes16) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(ID, len(flat_ids), [None, pa.py_buffer(flat_ids)])
 
 
+def text_array(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_]
+) -> pa.LargeStringArray:
+    """Wrap documents as a large_string array, without a copy; null where not `valid`."""
+    validity = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+    buffers = (pa.py_buffer(offsets), pa.py_buffer(data), validity)
+    return pa.LargeStringArray.from_buffers(len(valid), *buffers, int((~valid).sum()))
+
+
 def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table:
     """Turn one batch of records into fragment rows (unsorted).
 
     Unreadable records (text null) keep their row, with null signals and bands, and the hash of
-    their own doc_id in place of a content hash, so that they spread over the shards.
+    their own doc_id in place of a content hash, so that they spread over the shards. Personal data
+    is masked first, where the recipe asks for it: what comes after knows the masked text only.
     """
     owner = context.plan.owner(index)
     readable = np.asarray(batch["text"].is_valid())
     position = batch["position"].to_numpy()
     ids = document_ids(owner.hash, owner.copy, position)
-    data, offsets = flat(batch["text"].fill_null(""))
+    signals = context.recipe.signals
+    text = batch["text"]
+    data, offsets = flat(text.fill_null(""))
+    masked: dict[str, npt.NDArray[np.int64]] = {}
+    if signals.mask_pii:
+        data, offsets, masked = pii.mask_batch(data, offsets)
+        text = text_array(data, offsets, readable)
     content = np.where(readable[:, None], content_hashes(data, offsets), ids)
     columns: dict[str, pa.Array] = {
         "doc_id": ids_array(ids),
@@ -90,14 +106,13 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
         "id": batch["id"],
         "url": batch["url"],
         "source": batch["source"].fill_null(context.recipe.input.source),
-        "text": batch["text"],
+        "text": text,
         "content_hash": ids_array(content),
         "error": batch["error"],
         "detail": batch["detail"],
     }
-    signals = context.recipe.signals
     measured = compute_signals(data, offsets, signals, load_reference(signals))
-    for name, values in measured.items():
+    for name, values in {**measured, **masked}.items():
         columns[name] = pa.array(values, mask=~readable)
     contamination = context.recipe.dedup.contamination
     columns |= evaluation_columns(data, offsets, context.evaluation, contamination)

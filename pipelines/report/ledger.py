@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.lookup import places
 from shards.errors import CorruptError
 from shards.manifest import ShardEntry
+from shards.verify import check_shard
 
 DUPLICATES = ("exact_duplicate", "near_duplicate")
 EXAMPLES = 3
@@ -75,6 +76,8 @@ def read_ledger(folder: Path, entries: list[ShardEntry]) -> pa.Table:
     Raises:
         CorruptError: a shard cannot be read.
     """
+    for entry in entries:
+        check_shard(folder, entry)
     return pa.concat_tables(_read(folder / entry.path, list(_EVIDENCE)) for entry in entries)
 
 
@@ -158,6 +161,7 @@ def fetch(folder: Path, entries: Iterable[ShardEntry], ids: set[bytes]) -> dict[
         column = _read(path, ["doc_id"])["doc_id"]
         rows = places(pc.is_in(column, value_set=wanted))
         if rows:
+            check_shard(folder, entry)
             found |= {row["doc_id"]: row for row in _rows(path, rows)}
     return found
 

@@ -82,7 +82,8 @@ def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
     assert not (tmp_path / "corpus").exists()
 
 
-def test_a_chain_that_is_told_to_stop_tells_its_stage(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_its_chain(tmp_path, how):
     """A stage that went on alone would meet itself when the chain is run again."""
     program = """
 import sys
@@ -97,11 +98,20 @@ sys.exit(chain.run_chain([stage]))
     while not (stages := children(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(how)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert b"stopped" in said
-    assert not any(Path(f"/proc/{pid}").exists() for pid in stages)
+    assert process.returncode == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+    assert b"stopped" in said  # the stage's own word, or the chain's
+    while any(map(is_running, stages)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, stages))
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def children(pid):

@@ -1,13 +1,14 @@
 """A job's output folder: whose it is, and that nothing which is not ours is lost."""
 
 import os
+import shutil
 import threading
 
 import pytest
 
 from pipelines import commit
 from pipelines.commit import WORK, check_output, collect_garbage, own_output
-from shards.errors import DatasetError, PlatformError
+from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import MANIFEST
 
 
@@ -16,6 +17,7 @@ def out(tmp_path):
     """A folder that looks like an unfinished documents dataset."""
     folder = tmp_path / "out"
     (folder / WORK).mkdir(parents=True)
+    (folder / WORK / "lock").touch()
     (folder / "kept").mkdir()
     (folder / "kept" / "00000-of-00001.parquet").write_bytes(b"x")
     (folder / "kept" / "00000-of-00001.parquet.partial-0123abcd").write_bytes(b"x")
@@ -24,15 +26,15 @@ def out(tmp_path):
 
 def test_a_dataset_of_another_kind_is_refused(out):
     check_output(str(out), "documents")
-    with pytest.raises(DatasetError, match="holds a documents dataset, which a tokens dataset"):
+    with pytest.raises(RecipeError, match="holds a documents dataset, which a tokens dataset"):
         check_output(str(out), "tokens")
 
 
 def test_a_dataset_without_its_manifest_can_be_made_again(out):
-    (out / WORK).rmdir()
+    shutil.rmtree(out / WORK)
     check_output(str(out), "documents")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(DatasetError, match="is not empty and not an Assay dataset"):
+    with pytest.raises(RecipeError, match="is not empty and not an Assay dataset"):
         check_output(str(out), "documents")
 
 
@@ -41,13 +43,23 @@ def test_a_file_that_is_no_shard_is_named_before_anything_runs(out, name):
     mine = out / "kept" / name
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
-    with pytest.raises(DatasetError, match=name.split("/")[0]):
+    with pytest.raises(RecipeError, match=name.split("/")[0]):
         check_output(str(out), "documents")
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", [f"{WORK}/notes.txt", MANIFEST])
+def test_a_name_alone_makes_no_folder_ours(tmp_path, name):
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text('{"name": "my web app"}')
+    with pytest.raises(RecipeError, match="not an Assay dataset"):
+        check_output(str(tmp_path), "documents")
+    assert mine.exists()
+
+
 def test_a_pattern_on_a_remote_store_is_refused():
-    with pytest.raises(DatasetError, match="choose another --out"):
+    with pytest.raises(RecipeError, match="choose another --out"):
         check_output("gs://bucket/out*", "documents")
 
 
@@ -93,7 +105,6 @@ def test_many_jobs_on_one_output_never_overlap(out):
                 pass
 
     (out / "kept" / "00000-of-00001.parquet.partial-0123abcd").unlink()
-    (out / MANIFEST).touch()  # so that the folder stays one of ours without its work folder
     threads = [threading.Thread(target=job) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -266,7 +266,8 @@ def test_a_string_column_is_for_expressions():
             "lang_confidence": pa.array([0.9, 0.9, 0.2, None], pa.float32()),
         }
     )
-    columns = rule_columns(rules, table)
+    names = [name for rule in rules for name in rule.columns]
+    columns = rule_columns(table, names)
     assert columns["lang"].tolist() == ["en", "fr", "de", ""]
     assert apply_rules(rules, columns)[0].tolist() == [-1, 0, 0, 0]
-    assert apply_rules(rules, rule_columns(rules, table[:0]))[0].tolist() == []
+    assert apply_rules(rules, rule_columns(table[:0], names))[0].tolist() == []

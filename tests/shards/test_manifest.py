@@ -59,7 +59,7 @@ def test_says_why_a_folder_is_no_dataset(tmp_path):
     with pytest.raises(DatasetError, match=r"not a dataset \(no manifest\.json\)"):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).write_text("{", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"manifest\.json: not a manifest: .*delete the folder"):
+    with pytest.raises(DatasetError, match=r"manifest\.json: not a manifest: .*delete it and run"):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).write_text('{"format": 1, "dataset_id": 3}', encoding="utf-8")
     with pytest.raises(DatasetError, match=r"manifest\.json: not a manifest: .*got `int`"):

@@ -2,7 +2,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from shards.errors import CorruptError, DatasetError, PlatformError
+from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError
 from shards.manifest import MANIFEST, encode_manifest, new_manifest, read_manifest
 from tokenizer import job
 from tokenizer.config import TokenizerConfig
@@ -99,10 +99,10 @@ def test_outputs_that_are_not_ours_are_refused_and_kept(data, tmp_path, config):
     foreign.mkdir()
     for name in (MODEL, INFO):
         (foreign / name).write_text("{}")
-        with pytest.raises(DatasetError, match="not a tokenizer of Assay, nothing was changed"):
+        with pytest.raises(RecipeError, match="not a tokenizer of Assay, nothing was changed"):
             train_tokenizer(data, foreign, config)
     assert [path.read_text() for path in foreign.iterdir()] == ["{}", "{}"]
-    with pytest.raises(DatasetError, match="is a file; --out must be a folder"):
+    with pytest.raises(RecipeError, match="is a file; --out must be a folder"):
         train_tokenizer(data, foreign / INFO, config)
     with pytest.raises(PlatformError, match="cannot be written to: Not a directory"):
         train_tokenizer(data, foreign / INFO / "deeper", config)

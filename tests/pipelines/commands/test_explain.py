@@ -98,6 +98,16 @@ def test_a_damaged_shard_is_named(dataset, damage):
         ask(dataset, "d3")
 
 
+def test_a_flipped_bit_is_found_before_its_text_is_shown(dataset):
+    row = first(dataset, "near_duplicate")
+    shard = next(Path(dataset, "dropped").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1  # in a column's values: the footer stands at the end
+    shard.write_bytes(data)
+    with pytest.raises(CorruptError, match=r"dropped/.*: block 0: expected xxh3-128"):
+        Lookup(dataset).by_doc_id(row["doc_id"].hex())
+
+
 def test_difference_marks_words_and_ignores_line_breaks():
     kept, dropped = "one two three four", "one\ntwo 3 four"
     assert difference(kept, dropped) == "… one two [-three-] [+3+] four …"

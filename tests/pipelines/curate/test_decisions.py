@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.decisions import EDGE, NODE, decide, is_valid_split
+from pipelines.curate.decisions import (
+    DECISION_SCHEMA,
+    EDGE,
+    NODE,
+    decide,
+    decision_table,
+    is_valid_split,
+    largest,
+    top_clusters,
+)
 
 
 def make_nodes(rows):
@@ -20,14 +29,14 @@ def make_edges(rows):
     )
 
 
-def by_id(table):
-    return {row["doc_id"].rstrip(b"\0"): row for row in table.to_pylist()}
+def by_id(rows):
+    return {row["doc_id"].rstrip(b"\0"): row for row in decision_table(rows).to_pylist()}
 
 
 def test_exact_group_keeps_the_best_ranked_member():
     nodes = make_nodes([(0, b"a", True, 3.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
     edges = make_edges([(0, 1, 1.0, True), (0, 2, 1.0, True)])
-    decided = by_id(decide(nodes, edges)[0])
+    decided = by_id(decide(nodes, edges))
     assert decided[b"b"]["matched"] is None
     for dropped in (b"a", b"c"):
         assert decided[dropped]["matched"].rstrip(b"\0") == b"b"
@@ -38,7 +47,7 @@ def test_exact_group_keeps_the_best_ranked_member():
 def test_copy_of_a_near_duplicate_points_at_the_document_that_is_kept():
     nodes = make_nodes([(0, b"a", True, 0.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
     edges = make_edges([(0, 1, 0.9, False), (1, 2, 1.0, True)])
-    decided = by_id(decide(nodes, edges)[0])
+    decided = by_id(decide(nodes, edges))
     assert decided[b"c"]["matched"].rstrip(b"\0") == b"a"
     assert not decided[b"c"]["exact"]
     assert decided[b"c"]["jaccard"] == decided[b"c"]["similarity"] == np.float32(0.9)
@@ -50,7 +59,7 @@ def test_the_measure_decides_and_the_jaccard_is_evidence():
     nodes = make_nodes([(1, b"a", True, 0.0), (2, b"b", True, 1.0), (3, b"c", True, 2.0)])
     below = np.nextafter(np.float32(1), np.float32(0))
     edges = np.array([(1, 2, below, 0.3, 5, False), (2, 3, 1.0, 1.0, 0, False)], EDGE)
-    decided = by_id(decide(nodes, edges)[0])
+    decided = by_id(decide(nodes, edges))
     for name in (b"b", b"c"):
         row = decided[name]
         assert row["matched"].rstrip(b"\0") == b"a"
@@ -59,7 +68,7 @@ def test_the_measure_decides_and_the_jaccard_is_evidence():
 
 def test_filtered_document_never_keeps_another_out_but_joins_its_cluster():
     nodes = make_nodes([(0, b"a", False, 0.0), (1, b"b", True, 1.0)])
-    decided = by_id(decide(nodes, make_edges([(0, 1, 0.95, False)]))[0])
+    decided = by_id(decide(nodes, make_edges([(0, 1, 0.95, False)])))
     assert decided[b"a"]["matched"] is None
     assert decided[b"b"]["matched"] is None
     assert decided[b"a"]["cluster"] == decided[b"b"]["cluster"] == b"a".ljust(16, b"\0")
@@ -68,7 +77,7 @@ def test_filtered_document_never_keeps_another_out_but_joins_its_cluster():
 def test_chain_drops_only_what_a_kept_document_verifies():
     nodes = make_nodes([(0, b"a", True, 0.0), (1, b"b", True, 1.0), (2, b"c", True, 2.0)])
     edges = make_edges([(0, 1, 0.8, False), (1, 2, 0.8, False)])
-    decided = by_id(decide(nodes, edges)[0])
+    decided = by_id(decide(nodes, edges))
     assert [decided[name]["matched"] is None for name in (b"a", b"b", b"c")] == [True, False, True]
     assert len({row["cluster"] for row in decided.values()}) == 1
 
@@ -123,7 +132,7 @@ def test_decisions_equal_the_naive_rule_for_any_order(graph, random):
                 edges.append((100 - i, 100 - j, similar[pair], False))
     random.shuffle(rows)
     random.shuffle(edges)
-    decided = by_id(decide(make_nodes(rows), make_edges(edges))[0])
+    decided = by_id(decide(make_nodes(rows), make_edges(edges)))
     found = {
         int(name): int(row["matched"].rstrip(b"\0"))
         for name, row in decided.items()
@@ -133,9 +142,24 @@ def test_decisions_equal_the_naive_rule_for_any_order(graph, random):
 
 
 def test_nothing_in_nothing_out():
-    table, shard = decide(np.empty(0, NODE), np.empty(0, EDGE))
-    assert table.num_rows == 0
-    assert len(shard) == 0
+    rows = decide(np.empty(0, NODE), np.empty(0, EDGE))
+    table = decision_table(rows)
+    assert (len(rows), table.num_rows, table.schema) == (0, 0, DECISION_SCHEMA)
+    assert top_clusters(rows) == []
+
+
+def test_top_clusters_go_by_size_then_id_and_those_of_parts_are_those_of_the_whole():
+    members = [(head, head + i) for head in range(100, 500, 10) for i in range(1 + head // 10 % 3)]
+    nodes = make_nodes([(own, b"%03d" % own, True, 0.0) for _, own in members])
+    edges = make_edges([(head, own, 0.9, False) for head, own in members if head != own])
+    found = top_clusters(decide(nodes, edges))
+    assert [item.size for item in found] == [3] * 13 + [2] * 12
+    assert [bytes.fromhex(name)[:4] for name in found[0].members] == [b"110\0", b"111\0", b"112\0"]
+    assert found[0].cluster == found[0].members[0]
+    assert [item.cluster for item in found[:13]] == sorted(item.cluster for item in found[:13])
+    first, left = nodes["place"] < 300, edges["left"] < 300
+    parts = [decide(nodes[first], edges[left]), decide(nodes[~first], edges[~left])]
+    assert largest([item for part in parts for item in top_clusters(part)]) == found
 
 
 def test_valid_split_takes_about_its_fraction_and_depends_on_the_salt():

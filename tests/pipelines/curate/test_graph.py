@@ -6,7 +6,7 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.beam import beam
-from pipelines.curate import inputs, job
+from pipelines.curate import inputs, job, resolved
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
@@ -32,6 +32,7 @@ def graphs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "run_pipeline", record)
         patch.setattr(inputs, "run_pipeline", record)
+        patch.setattr(resolved, "MOST_EDGES", 0)
         dedup = {"repeats": {"unit": "substring"}}
         recipe = curate_recipe({"input": {"paths": [str(folder / "in.jsonl")]}, "dedup": dedup})
         curate(recipe, str(folder / "out"), JobOptions(quiet=True))
@@ -50,6 +51,8 @@ def test_every_stage_is_a_graph(graphs):
         "hash",
         "scan",
         "resolve",
+        "contract-1",
+        "decide",
         "find-anchors",
         "find-passages",
         "write",
@@ -58,7 +61,7 @@ def test_every_stage_is_a_graph(graphs):
 
 def test_no_state_no_timers_no_side_inputs(graphs):
     steps = list(chain.from_iterable(map(pardos, graphs.values())))
-    assert len(steps) > 10
+    assert len(steps) > 20
     for name, payload in steps:
         assert not payload.state_specs, name
         assert not payload.timer_family_specs, name
@@ -80,5 +83,5 @@ def test_keys_have_coders_that_are_the_same_on_every_worker(graphs):
                 (collection,) = transform.inputs.values()
                 pair = parts.coders[parts.pcollections[collection].coder_id]
                 keys.append(parts.coders[pair.component_coder_ids[0]].spec.urn)
-    assert len(keys) == 5
+    assert len(keys) == 12
     assert set(keys) <= DETERMINISTIC

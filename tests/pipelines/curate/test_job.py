@@ -11,7 +11,7 @@ from pipelines.curate import job, write
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions, RunnerOptions
-from shards.errors import DatasetError, InputError, PlatformError, ReconcileError
+from shards.errors import DatasetError, InputError, PlatformError, RecipeError, ReconcileError
 from shards.manifest import read_manifest
 
 QUIET = JobOptions(quiet=True)
@@ -238,7 +238,7 @@ def test_input_that_changes_while_it_is_read_is_refused(corpus, tmp_path, monkey
 def test_foreign_folder_is_refused(corpus, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("keep me")
-    with pytest.raises(DatasetError, match="not empty and not an Assay dataset"):
+    with pytest.raises(RecipeError, match="not empty and not an Assay dataset"):
         run(tmp_path / "mine", corpus / "*")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "keep me"
 

@@ -1,10 +1,11 @@
 """Histograms put every value somewhere, and merge by addition."""
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.stats import BPB_EDGES, histogram, merge_stats
+from pipelines.curate.stats import BPB_EDGES, histogram, languages, merge_stats
 
 
 @given(st.lists(st.floats(0, 1e9)))
@@ -21,4 +22,14 @@ def test_parts_merge_by_addition():
     assert merge_stats([part, part, part]) == {
         "histograms": {"x": {"kept": [3, 6]}},
         "bytes": {"kept": 9},
+    }
+
+
+def test_tables_merge_by_key():
+    one = languages(pa.table({"lang": ["en", "de", "en"], "bytes": [1, 2, 3]}))
+    other = languages(pa.table({"lang": ["fr", "de"], "bytes": [5, 7]}))
+    assert merge_stats([one, {}, other]) == {
+        "de": {"documents": 2, "bytes": 9},
+        "en": {"documents": 2, "bytes": 4},
+        "fr": {"documents": 1, "bytes": 5},
     }

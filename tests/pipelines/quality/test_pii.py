@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.quality import SignalsConfig, compute_signals, definitions, known_signals
-from pipelines.quality.pii import KINDS, count, find, mask
+from pipelines.quality import (
+    SignalsConfig,
+    check_signals,
+    compute_signals,
+    definitions,
+    known_signals,
+)
+from pipelines.quality.pii import KINDS, MASKED, count, find, mask, mask_batch
+from shards.errors import RecipeError
 from shards.text import flat
 
 
@@ -41,7 +48,7 @@ def test_each_kind_by_example(text, kind):
     assert [item.kind for item in found] == ([kind] if kind else [])
     if kind:
         assert raw[found[0].start : found[0].end] == text.encode()
-        assert mask(raw) == f"é: <{kind}>, and".encode()
+        assert mask(raw) == (f"é: <{kind}>, and".encode(), found)
 
 
 def test_counts_are_columns_where_the_recipe_asks():
@@ -62,6 +69,33 @@ def test_masked_text_is_utf8_and_spans_do_not_overlap(one, other):
     found = find(text)
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert all(item.kind in KINDS for item in found)
-    mask(text).decode()
+    masked, replaced = mask(text)
+    masked.decode()
+    assert find(masked) == []
+    assert set(found) <= set(replaced)
     assert sum(c[0] for c in count(*flat(pa.array([text.decode()]))).values()) == len(found)
     assert count(np.zeros(0, np.uint8), np.zeros(1, np.int64))["pii_ip"].shape == (0,)
+
+
+def test_masked_bytes_add_up_in_every_document():
+    texts = ["a@b.org, c@d.org at 10.0.0.1", "", "none", "é 4111 1111 1111 1111"]
+    data, offsets = flat(pa.array(texts, pa.large_string()))
+    masked, ends, columns = mask_batch(data, offsets)
+    raw = masked.tobytes()
+    assert [raw[a:b].decode() for a, b in pairwise(ends)] == [
+        "<email>, <email> at <ip>",
+        "",
+        "none",
+        "é <card>",
+    ]
+    assert list(columns) == list(MASKED)
+    assert columns["masked_email"].tolist() == [2, 0, 0, 0]
+    assert columns["masked_bytes"].tolist() == [22, 0, 0, 19]
+
+
+def test_masked_and_counted_is_refused():
+    with pytest.raises(RecipeError, match="nothing is left to count"):
+        check_signals(SignalsConfig(pii=True, mask_pii=True))
+    config = SignalsConfig(mask_pii=True)
+    assert definitions(config)["pii_mask"] == "pii-mask-v1 (pii-v1)"
+    assert "masked_card" in known_signals(config)

@@ -36,7 +36,9 @@ def test_values_by_hand():
     text = "The cat, and # the dög...\n- 1 2"
     found = {name: values[0] for name, values in signals([text]).items()}
     assert not any(found.pop(name) for name in REPETITION)
-    others = {name: found.pop(name) for name in SIGNALS if name.startswith(("c4", "fine"))}
+    others = {
+        name: found.pop(name) for name in SIGNALS if name.startswith(("c4", "fine", "ref", "rp"))
+    }
     assert others == {
         "c4_terminal_lines": np.float32(1 / 2),
         "c4_few_word_lines": 0,
@@ -47,6 +49,17 @@ def test_values_by_hand():
         "c4_curly_brackets": 0,
         "fineweb_punctuated_lines": np.float32(1 / 2),
         "fineweb_short_lines": 1,
+        "refinedweb_uppercase_lines": 0,
+        "refinedweb_numeric_lines": np.float32(1 / 2),
+        "refinedweb_counter_lines": 0,
+        "refinedweb_one_word_lines": 0,
+        "refinedweb_navigation_lines": 0,
+        "refinedweb_corrected_words": np.float32(3 / 9),
+        "rpv2_unique_words": np.float32(6 / 7),
+        "rpv2_unigram_entropy": np.float32(np.log(7) - 2 * np.log(2) / 7),
+        "rpv2_all_caps_words": 0,
+        "rpv2_uppercase_chars": np.float32(1 / 31),
+        "rpv2_digit_chars": np.float32(2 / 31),
     }
     assert found == {
         "bytes": 32,

@@ -1,58 +1,88 @@
-"""The call of resiliparse, with stand-ins for its modules: tests do not need the extra `web`."""
-
 import sys
-from types import SimpleNamespace
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipelines.readers.html import definition, page_text
+from pipelines.readers.html import DEEPEST, definition, page_text
 from pipelines.readers.http import Page, PageError
 from shards.errors import PlatformError
 
-
-@pytest.fixture
-def resiliparse(monkeypatch):
-    def extract(html, **options):
-        assert options == {"main_content": True, "alt_texts": False}
-        return html.replace("<p>", "")
-
-    modules = {
-        "resiliparse.extract.html2text": SimpleNamespace(extract_plain_text=extract),
-        "resiliparse.parse.encoding": SimpleNamespace(
-            map_encoding_to_html5=lambda name: {"latin-1": "cp1252"}.get(name, name),
-            detect_encoding=lambda data, from_html_meta: "euc-jp" if from_html_meta else "utf-8",
-            bytes_to_str=lambda data, name: data.decode(name),
-        ),
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    for name in ("resiliparse", "resiliparse.extract", "resiliparse.parse"):
-        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__path__=[]))
+ARTICLE = """<html><head><title>Rivers</title><style>p {}</style></head><body>
+<nav><a href="/">Home</a> <a href="/about">About us</a></nav>
+<main><h1>Rivers</h1><p>The river &amp; its valley are <b>long</b>, and it has many fish.</p>
+<p>A second paragraph of prose follows the first one.</p><img alt="a boat"></main>
+<script>var x = 1</script><footer>Imprint</footer></body></html>"""
 
 
-@pytest.mark.usefixtures("resiliparse")
+def text(body, kind="text/html", charset=None):
+    return page_text(Page(body if isinstance(body, bytes) else body.encode(), kind, charset))
+
+
+def test_the_main_content_of_a_page_is_its_paragraphs():
+    assert text(ARTICLE) == (
+        "Rivers\n\nThe river & its valley are long, and it has many fish.\n\n"
+        "A second paragraph of prose follows the first one."
+    )
+
+
 @pytest.mark.parametrize(
-    ("page", "text"),
+    ("body", "charset", "found"),
     [
-        (Page(b"<p>\x93caf\xe9\x94", "text/html", "latin-1"), "“café”"),
-        (Page("<p>日本".encode("euc-jp"), "text/html", None), "日本"),
-        (Page("<p>日本".encode("euc-jp"), "text/html", "no-such-charset"), "日本"),
-        (Page("<p> é".encode(), "text/plain", None), "<p> é"),
+        (b"<p>\x93caf\xe9\x94", "latin1", "“café”"),
+        (b"<p>\x93caf\xe9\x94", "ISO-8859-1", "“café”"),
+        (b"<p>caf\xe9", "latin-1", "café"),
+        ("<p>Größe".encode("cp037"), "cp037", "Größe"),
+        ("<p>日本".encode("euc-jp"), "euc-jp", "日本"),
+        ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), None, "日本語の文"),
+        ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "no-such-charset", "日本語の文"),
+        ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "rot13", "日本語の文"),
+        ("<p>Größe und mehr".encode(), None, "Größe und mehr"),
+        ("<p>日本".encode("utf-16"), "utf-16", "日本"),
     ],
 )
-def test_the_charset_is_the_headers_else_detected(page, text):
-    assert page_text(page) == text
+def test_the_charset_is_the_headers_else_the_pages_else_detected(body, charset, found):
+    assert text(body, charset=charset).lstrip("\ufeff") == found
 
 
-@pytest.mark.usefixtures("resiliparse")
-def test_a_page_without_content_is_empty():
+def test_plain_text_stays_as_it_is():
+    assert text("<p> é  x\n", "text/plain") == "<p> é  x\n"
+
+
+@pytest.mark.parametrize("body", ["", "<p> <p>", '<nav><a href="/">Home</a></nav>', "<script>1"])
+def test_a_page_without_content_is_empty(body):
     with pytest.raises(PageError) as caught:
-        page_text(Page(b"<p> <p>", "text/html", "utf-8"))
+        text(body)
     assert caught.value.args[0] == "empty_text"
 
 
+@pytest.mark.parametrize("body", [b"<p>a\x00\xd8b", b"<p>a&#xD800;b"])
+def test_lone_surrogates_are_no_error(body):
+    charset = "utf-16-le" if b"\0" in body else "utf-8"
+    with suppress(PageError):
+        text(body, charset=charset).encode()
+
+
+def test_a_page_of_absurd_depth_gives_all_its_text():
+    nested = "<div>" * 20 * DEEPEST + "deep" + "</div>" * 20 * DEEPEST
+    assert text(f"<nav>Home</nav>{nested}").split() == ["Home", "deep"]
+
+
+def test_many_paragraphs_are_not_depth():
+    body = ARTICLE.replace("<p>A second", "<p>x" * 2 * DEEPEST + "<p>A second")
+    assert "Home" not in text(body)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(["<p>", "</div>", "<div>", "<", "é", "\0", "&#0;", "<!--", "x "])))
+def test_any_page_is_utf8_text_or_empty(parts):
+    with suppress(PageError):
+        assert text("".join(parts)).encode().strip()
+
+
 def test_without_resiliparse_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "resiliparse", None)
+    monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(PlatformError, match=r"pip install 'assay-corpus\[web\]'"):
-        page_text(Page(b"<p>x", "text/html", None))
-    assert definition().startswith("main-content-v1 (resiliparse ")
+        text("<p>x")
+    assert definition().startswith("main-content-v2 (resiliparse ")

@@ -1,0 +1,153 @@
+"""What the steps of the resolve stage share: their context, their files, their buckets.
+
+The verified edges of each partition, and the documents at their ends, are files of packed rows
+(`EDGE`, `NODE`), so that what comes after can be chosen by their number. They lie in a folder of
+their ranges, since a `place` is a row of a fragment and means nothing to a run with other ranges.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import files
+from pipelines.curate import fragments
+from pipelines.curate.against import EarlierShard
+from pipelines.curate.decisions import EDGE, NODE, Cluster, decision_table
+from pipelines.curate.scan import ScanContext
+from shards.errors import ReconcileError
+from shards.hashing import stable_hash
+
+BUCKETS = 64
+"""Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
+
+MOST_EDGES = 20_000_000
+"""Edges that one worker decides about; more are contracted and decided bucket by bucket, with the
+same outcome. Measured (`benchmarks.dedup_graph`): 340 bytes and 5 µs an edge, so 7 GB and 100 s."""
+
+NO_SHARD = (1 << 32) - 1
+"""The shard of a document of an earlier dataset: nothing is written about it."""
+
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio: Knuth, TAOCP 3, 6.4
+
+
+class ResolveContext(msgspec.Struct, frozen=True):
+    """What a resolve worker needs: the scan's context, where decisions go, and expected rows.
+
+    `most_edges` never changes a result (see `MOST_EDGES`), so it is in no recipe and in no key.
+    """
+
+    scan: ScanContext
+    folder: str
+    expected_rows: int
+    progress: str
+    most_edges: int = msgspec.field(default_factory=lambda: MOST_EDGES)
+
+    def path(self, index: int) -> str:
+        """Return the fragment path of range `index`."""
+        return fragments.fragment_path(self.scan.work, self.scan.plan, index)
+
+    def earlier(self, index: int) -> EarlierShard | None:
+        """Return the index shard that has fragment number `index`: they come after the ranges."""
+        place = index - len(self.scan.plan.ranges)
+        return self.scan.earlier.shards[place] if place >= 0 else None
+
+    def order_of(self, index: int) -> int:
+        """Return the place of a range's file after those of earlier datasets."""
+        return len(self.scan.earlier.inputs) + self.scan.plan.owner(index).order
+
+    def graph(self, name: str) -> str:
+        """Return the path of one of the files about the edges between these ranges' documents."""
+        plan = self.scan.plan
+        ranges = [plan.range_inputs, [[span.start, span.end] for span in plan.ranges]]
+        return files.join(self.folder, f"graph-{stable_hash(ranges)[:16]}", name)
+
+
+class ResolveSummary(msgspec.Struct, frozen=True):
+    """Written last by the resolve stage: what was compared and found."""
+
+    rows: int
+    verified_pairs: int
+    exact_edges: int
+    near_edges: int
+    nodes: int
+    clusters: list[Cluster]
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """Written where there are too many edges for one worker: which files hold how much.
+
+    `nodes` counts rows: a document is in every partition that it has an edge in.
+    """
+
+    rows: int
+    edges: int
+    nodes: int
+    partitions: list[int]
+
+
+def decisions_path(folder: str, shard: int) -> str:
+    """Return the path of one shard's decisions."""
+    return files.join(folder, f"decisions-{shard:05d}.arrow")
+
+
+def summary_path(folder: str) -> str:
+    """Return the path of the resolve stage's summary."""
+    return files.join(folder, "summary.json")
+
+
+def write_decisions(folder: str, shard: int, rows: npt.NDArray[np.void]) -> None:
+    """Write one shard's decisions (`DECISION` rows, sorted by id)."""
+    table = decision_table(rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    files.write_atomic(decisions_path(folder, shard), sink.getvalue())
+
+
+def write_partition(
+    context: ResolveContext,
+    number: int,
+    edges: npt.NDArray[np.void],
+    nodes: npt.NDArray[np.void],
+) -> None:
+    """Write the verified edges of a partition and the nodes at their ends."""
+    files.write_atomic(context.graph(f"edges-{number:02d}"), edges.tobytes())
+    files.write_atomic(context.graph(f"nodes-{number:02d}"), nodes.tobytes())
+
+
+def read_partition(
+    context: ResolveContext, number: int
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+    """Return a partition's (edges, nodes): `EDGE` and `NODE` rows."""
+    edges = files.read_bytes(context.graph(f"edges-{number:02d}"))
+    nodes = files.read_bytes(context.graph(f"nodes-{number:02d}"))
+    return np.frombuffer(edges, dtype=EDGE), np.frombuffer(nodes, dtype=NODE)
+
+
+def by_bucket(
+    keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.void]
+) -> Iterator[tuple[int, bytes]]:
+    """Split rows by the bucket of their keys (places): (bucket, packed rows)."""
+    bucket = ((keys * _SPREAD) >> np.uint64(58)).astype(np.int64)  # the upper 6 bits: 64 buckets
+    order = np.argsort(bucket, kind="stable")
+    bounds = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
+    for number in range(BUCKETS):
+        chosen = order[bounds[number] : bounds[number + 1]]
+        if len(chosen):
+            yield number, rows[chosen].tobytes()
+
+
+def check_count(what: str, found: int, expected: int) -> None:
+    """Check that all that was sent has arrived.
+
+    Raises:
+        ReconcileError: it has not.
+    """
+    if found != expected:
+        raise ReconcileError(
+            f"resolve: {found} of {expected} {what} arrived: the runner lost elements; nothing was"
+            " committed, run again"
+        )

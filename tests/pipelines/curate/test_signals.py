@@ -1,0 +1,65 @@
+"""Signals of a whole job: columns of any type, masked text, and what the manifest counts."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.curate.job import curate
+from pipelines.recipe import curate_recipe
+from pipelines.runners import JobOptions
+from tests.pipelines.conftest import make_documents, write_jsonl
+
+GERMAN = "Der Hund läuft durch den dunklen Wald und sucht seinen Herrn, den er verloren hat."
+SECRET = "Write to jane.doe@mail.example.org or to 192.168.0.254 and wait for an answer."
+
+
+def run(folder, out, **signals):
+    recipe = curate_recipe(
+        {
+            "input": {"paths": [str(folder / "*")]},
+            "signals": signals,
+            "filters": {"bounds": {"gopher_words": {"min": 3}}},
+            "output": {"shard_bytes": 1 << 16},
+        }
+    )
+    manifest, _ = curate(recipe, str(out), JobOptions(quiet=True))
+    return manifest.content
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "in"
+    made.mkdir()
+    texts = [{"text": GERMAN}, {"text": SECRET}, {"text": "b@c.org"}, {"text": ""}]
+    write_jsonl(made / "a.jsonl", [*make_documents(20), *texts])
+    return made
+
+
+def test_languages_are_a_column_and_counted(folder, tmp_path):
+    content = run(folder, tmp_path / "out", language="fasttext")
+    kept = pq.read_table(tmp_path / "out" / "kept").to_pylist()
+    assert [row["lang"] for row in kept if row["text"] == GERMAN] == ["de"]
+    counts = content.stats["languages"]
+    assert counts["kept"]["de"] == {"documents": 1, "bytes": len(GERMAN.encode())}
+    for role, number in (("kept", content.total.kept), ("dropped", content.total.dropped - 1)):
+        assert sum(own["documents"] for own in counts[role].values()) == number
+    (unread,) = pq.read_table(
+        tmp_path / "out" / "dropped", filters=[("reason", "=", "empty_text")]
+    ).to_pylist()
+    assert (unread["lang"], unread["lang_confidence"]) == (None, None)
+
+
+def test_masked_data_is_in_no_file_and_counted(folder, tmp_path):
+    content = run(folder, tmp_path / "out", mask_pii=True)
+    tables = [pq.read_table(tmp_path / "out" / role) for role in ("kept", "dropped")]
+    texts = [text or "" for table in tables for text in table["text"].to_pylist()]
+    assert "Write to <email> or to <ip> and wait for an answer." in texts
+    assert "<email>" in texts
+    assert not any("jane" in text or "b@c" in text for text in texts)
+    nothing = {"iban": 0, "card": 0, "phone": 0}
+    assert content.stats["masked"] == {
+        "kept": {"documents": 1, "email": 1, **nothing, "ip": 1, "bytes": 25 + 13},
+        "dropped": {"documents": 1, "email": 1, **nothing, "ip": 0, "bytes": 7},
+    }
+    total = content.total
+    assert total.bytes_read == total.bytes_kept + content.stats["bytes"]["dropped"]
+    assert content.definitions["pii_mask"].startswith("pii-mask-v1")
