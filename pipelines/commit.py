@@ -130,7 +130,7 @@ def check_output(out: str, kind: str) -> None:
     except OSError as error:
         raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
     # Shards alone are a dataset whose manifest somebody deleted, to have it made again.
-    if names and not _is_ours(folder) and not names <= set(ROLES[kind]):
+    if names and not _is_ours(folder, names) and not names <= set(ROLES[kind]):
         raise RecipeError(f"{out}: is not empty and not an Assay dataset; choose another --out")
     for other, roles in ROLES.items():
         if other != kind and names & set(roles):
@@ -183,16 +183,18 @@ def current(out: str, stage_key: str) -> Manifest | None:
     return manifest if whole and manifest.stage_key == stage_key else None
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_ours(folder: Path, names: set[str]) -> bool:
     """Tell whether a job of Assay's began or ended here: by what it leaves, not by a name alone."""
-    manifest = folder / MANIFEST
-    if manifest.is_file() and b'"dataset_id"' in manifest.read_bytes():
+    manifest, work = folder / MANIFEST, folder / WORK
+    if MANIFEST in names and manifest.is_file() and b'"dataset_id"' in manifest.read_bytes():
         return True
-    work = folder / WORK
-    with suppress(FileNotFoundError, NotADirectoryError):
-        # Another job makes the folder and then the lock in it.
+    if WORK not in names or not work.is_dir():
+        return WORK in names and not work.exists()  # the job that had it ended just now
+    try:
+        # A job that starts makes the folder and then the lock; one that ends removes them last.
         return (work / _LOCK).is_file() or not any(work.iterdir())
-    return False
+    except FileNotFoundError:
+        return True
 
 
 def uncommit(out: str) -> None:
