@@ -185,16 +185,19 @@ def current(out: str, stage_key: str) -> Manifest | None:
 
 def _is_ours(folder: Path, names: set[str]) -> bool:
     """Tell whether a job of Assay's began or ended here: by what it leaves, not by a name alone."""
-    manifest, work = folder / MANIFEST, folder / WORK
+    manifest = folder / MANIFEST
     if MANIFEST in names and manifest.is_file() and b'"dataset_id"' in manifest.read_bytes():
         return True
-    if WORK not in names or not work.is_dir():
-        return WORK in names and not work.exists()  # the job that had it ended just now
+    if WORK not in names:
+        return False
     try:
-        # A job that starts makes the folder and then the lock; one that ends removes them last.
-        return (work / _LOCK).is_file() or not any(work.iterdir())
+        inside = {path.name for path in (folder / WORK).iterdir()}
+    except NotADirectoryError:
+        return False
     except FileNotFoundError:
-        return True
+        return True  # the job that had it ended just now
+    # A job that starts makes the folder and then the lock; one that ends removes the lock last.
+    return not inside or _LOCK in inside
 
 
 def uncommit(out: str) -> None:
