@@ -126,8 +126,10 @@ def check_chain(stages: list[Stage]) -> int:
     return 0
 
 
-def run_chain(stages: list[Stage]) -> int:
+def run_chain(stages: list[Stage], *, dry: bool = False) -> int:
     """Run the stages one after the other; return the first exit code that is not 0, or 0.
+
+    With `dry` they are told by their arguments to do nothing, and a failure leaves nothing to keep.
 
     A stage prints its own progress, result and errors.
     """
@@ -136,9 +138,8 @@ def run_chain(stages: list[Stage]) -> int:
         start = time.monotonic()
         code = _run_stage(stage)
         if code:
-            console.print(
-                f"[red]stopped[/] at {stage.label}; what is done is kept, run again to go on"
-            )
+            rest = "" if dry else "; what is done is kept, run again to go on"
+            console.print(f"[red]stopped[/] at {stage.label}{rest}")
             return code
         console.print(f"[dim]{stage.label}: {time.monotonic() - start:.1f} s[/]")
     return 0

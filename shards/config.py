@@ -168,6 +168,10 @@ def did_you_mean(key: str, known: tuple[str, ...], plural: str = "keys") -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known {plural}: {', '.join(known)}"
 
 
+_TOML = {"object": "table", "array": "list", "str": "string", "int": "integer", "bool": "boolean"}
+"""What TOML calls what msgspec names in JSON's words or Python's."""
+
+
 def _explain(message: str, section: str, value: Any, type_: type) -> str:
     """Rewrite a msgspec message with the recipe's own key path, the value and a suggestion."""
     at = re.search(r" - at `\$(.*)`$", message)
@@ -178,7 +182,8 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
     if unknown:
         key = unknown.group(1)
         return f"unknown key {section}{inner}.{key}{did_you_mean(key, _known_keys(type_, steps))}"
-    text = f"{text[0].lower()}{text[1:]}"
+    text = re.sub(r"`(\w+)`", lambda kind: f"a {_TOML.get(kind[1], kind[1])}", text)
+    text = f"{text[0].lower()}{text[1:]}".replace("a integer", "an integer")
     node = _type_at(type_, steps)
     if isinstance(node, msgspec.inspect.LiteralType):
         text = f"expected one of {', '.join(repr(choice) for choice in node.values)}"

@@ -28,5 +28,5 @@ def run_command(
     checks = [stage for stage in stages if stage.label != "report"]
     if dry_run:
         checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]
-        raise SystemExit(run_chain(checks))
+        raise SystemExit(run_chain(checks, dry=True))
     raise SystemExit(check_chain(checks) or run_chain(stages))

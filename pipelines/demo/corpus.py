@@ -296,7 +296,7 @@ class _Part:
 
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(
-            level=ZSTD_LEVEL, write_content_size=True, write_checksum=False
+            level=ZSTD_LEVEL, write_content_size=True, write_checksum=True
         )
         self._frames: list[bytes] = []
         self._lines: list[bytes] = []
