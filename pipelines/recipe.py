@@ -7,6 +7,7 @@ import msgspec
 import dedup.config
 import pipelines.quality
 from dedup.config import DedupConfig
+from pipelines.curate import bits
 from pipelines.curate.keep import policy_signal
 from pipelines.filters import FiltersConfig, make_rules
 from pipelines.quality import SignalsConfig, check_signals, known_signals
@@ -130,6 +131,7 @@ def definitions(
 
 
 _OWN_DEFINITIONS = {
+    "stage_bits": bits.VERSION,
     "doc_id": "xxh3-128(input hash, copy, position)-v1",
     "keep": "greedy-direct-v1",
     "split": "cluster-hash-v1",

@@ -13,7 +13,7 @@ from pipelines.curate.decisions import is_valid_split
 from pipelines.curate.resolved import decisions_path
 from pipelines.curate.scan import ScanContext, id_bytes, sort_key
 from pipelines.curate.schema import DETAIL, FOUND, OVERLAP, spans_schema
-from pipelines.filters import Rule, apply_rules, make_rules
+from pipelines.filters import Rule, apply_rules, make_rules, rule_columns
 from pipelines.quality import known_signals
 from shards.errors import CorruptError
 
@@ -158,7 +158,7 @@ def marked_spans(table: pa.Table) -> pa.Table:
 
 def _apply(rules: tuple[Rule, ...], table: pa.Table) -> tuple[Any, Any]:
     names = {column for rule in rules for column in rule.columns}
-    columns = {name: table[name].fill_null(0).to_numpy() for name in sorted(names)}
+    columns = rule_columns(table, sorted(names))
     if not rules:
         return np.full(len(table), -1), np.full(len(table), np.nan)
     return apply_rules(rules, columns)

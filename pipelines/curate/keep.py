@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.curate.schema import OVERLAP
-from pipelines.filters import apply_rules, make_rules
+from pipelines.filters import apply_rules, make_rules, rule_columns
 from pipelines.quality import SignalsConfig, known_signals
 from shards.config import did_you_mean
 from shards.errors import RecipeError
@@ -46,6 +46,10 @@ def policy_signal(policy: str, signals: SignalsConfig | None = None) -> tuple[st
     if name not in known:
         hint = did_you_mean(name, tuple(known), "signals")
         raise RecipeError(f"dedup.near.keep = {policy!r}: no such signal{hint}")
+    if pa.types.is_string(known[name][0]):
+        raise RecipeError(
+            f"dedup.near.keep = {policy!r}: {name} is a text, which has no best; name a number"
+        )
     return name, 1.0 if policy.startswith("best:-") else -1.0
 
 
@@ -78,7 +82,7 @@ def keep_order(
     """
     policy = recipe.dedup.near.keep
     numbers = [name for name in keep_columns(recipe) if name != "source"]
-    columns = {name: table[name].fill_null(0).to_numpy() for name in numbers}
+    columns = rule_columns(table, numbers)
     failed, _ = apply_rules(make_rules(recipe.filters, known_signals(recipe.signals)), columns)
     eligible = failed < 0
     if recipe.dedup.contamination.drops:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-VERSION = f"zstd-magicless-v1 (libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))})"
+LIBZSTD = f"libzstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+VERSION = f"zstd-magicless-v1 ({LIBZSTD})"
 
 DICTIONARY_BYTES = 110 << 10
 _SAMPLE_BYTES = 16 << 10

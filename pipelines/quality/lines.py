@@ -62,6 +62,10 @@ def marks() -> npt.NDArray[np.uint8]:
 _MARKS = marks()
 _TEXTS = np.frombuffer("".join(text for text, _ in PHRASES).encode(), np.uint8).copy()
 _CUTS = np.cumsum([0, *(len(text) for text, _ in PHRASES)]).astype(np.int64)
+_SECONDS = np.zeros(32, np.uint8)
+"""First letter of a phrase (its low 5 bits) → its second letter, the same for all."""
+for _text, _ in PHRASES:
+    _SECONDS[ord(_text[0]) & 0x1F] = ord(_text[1])
 _SIGNS = np.array([sign for _, sign in PHRASES], np.int64)
 
 
@@ -93,7 +97,8 @@ def _phrase(
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], uint8[::1], uint8[::1], int64[::1], int64[::1], int64[:, ::1])"
+    "void(uint8[::1], int64[::1], uint8[::1], uint8[::1], int64[::1], int64[::1], uint8[::1],"
+    " int64[:, ::1])"
 )
 def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     data: npt.NDArray[np.uint8],
@@ -102,6 +107,7 @@ def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     texts: npt.NDArray[np.uint8],
     cuts: npt.NDArray[np.int64],
     signs: npt.NDArray[np.int64],
+    seconds: npt.NDArray[np.uint8],
     counts: npt.NDArray[np.int64],
 ) -> None:
     """Fill `counts[n, COUNTS]` in one pass over UTF-8; arguments as in `count`."""
@@ -156,7 +162,11 @@ def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
             elif not mark & 4:
                 ends_sentence = False
             letter = point | 0x20
-            if letter in (0x6A, 0x6C, 0x74, 0x70, 0x63, 0x75):  # j l t p c u
+            if (
+                letter in (0x6A, 0x6C, 0x74, 0x70, 0x63, 0x75)  # j l t p c u
+                and at < end
+                and (data[at] | 0x20) == seconds[letter & 0x1F]
+            ):
                 sign = _phrase(data, start, end, texts, cuts, signs)
                 found |= sign
                 lorem += sign == 2
@@ -178,5 +188,5 @@ def count(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.ND
         int64 (n, COUNTS), columns TERMINAL_LINES … SHORT_LINES.
     """
     counts = np.empty((len(offsets) - 1, COUNTS), np.int64)
-    _count(data, offsets, _MARKS, _TEXTS, _CUTS, _SIGNS, counts)
+    _count(data, offsets, _MARKS, _TEXTS, _CUTS, _SIGNS, _SECONDS, counts)
     return counts

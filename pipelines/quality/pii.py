@@ -12,6 +12,9 @@ left alone: names and addresses of people are not looked for. Here:
 * an *IBAN* has two letters and 13 to 32 letters and digits, and is 1 modulo 97 (ISO 13616).
 
 Where two stand over the same bytes, the one that begins first counts, then the one named first.
+
+`signals.pii` counts them. `signals.mask_pii` has the scan replace them by their kinds before it
+hashes or measures anything, so that no file of the dataset, the ledger included, holds them.
 """
 
 import re
@@ -23,7 +26,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from shards.errors import ReconcileError
+
 VERSION = "pii-v1"
+MASK_VERSION = f"pii-mask-v1 ({VERSION})"
 
 KINDS = ("email", "iban", "card", "phone", "ip")
 
@@ -35,6 +41,16 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "pii_ip": (pa.int64(), "IPv4 addresses"),
 }
 """Name → type and meaning, in the order of the columns and of `KINDS`."""
+
+MASKED: dict[str, tuple[pa.DataType, str]] = {
+    **{
+        f"masked_{name.removeprefix('pii_')}": (type_, f"{meaning} that were masked")
+        for name, (type_, meaning) in SIGNALS.items()
+    },
+    "masked_bytes": (pa.int64(), "bytes of the text as it was read that were masked"),
+}
+"""The columns of masking. `bytes` of the text as it was read is that of the masked text plus
+`masked_bytes` less, for each that was masked, the bytes of its kind and two brackets."""
 
 _EMAIL = re.compile(
     rb"(?<![\w.%+-])\w[\w.%+-]{0,63}@(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.){1,8}[A-Za-z]{2,24}\b"
@@ -70,14 +86,65 @@ def find(text: bytes) -> list[Found]:
     return found
 
 
-def mask(text: bytes) -> bytes:
-    """Return a document with what was found replaced by its kind, such as `<email>`."""
-    parts = []
-    at = 0
-    for item in find(text):
-        parts += [text[at : item.start], f"<{item.kind}>".encode()]
-        at = item.end
-    return b"".join([*parts, text[at:]])
+def mask(text: bytes) -> tuple[bytes, list[Found]]:
+    """Return a document with what was found replaced by its kind, such as `<email>`.
+
+    Returns:
+        The text, in which nothing more is found, and what was replaced. What stands over the same
+        bytes as another find may only be found when that is masked; its place is then that in the
+        text with the masks.
+    """
+    masked: list[Found] = []
+    while found := find(text):
+        parts = []
+        at = 0
+        for item in found:
+            parts += [text[at : item.start], _label(item.kind)]
+            at = item.end
+        text = b"".join([*parts, text[at:]])
+        masked += found
+    return text, masked
+
+
+def mask_batch(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]:
+    """Mask n documents.
+
+    Args:
+        data: uint8, UTF-8.
+        offsets: int64 (n + 1); document i is `data[offsets[i]:offsets[i + 1]]`.
+
+    Returns:
+        Data and offsets of the masked documents, and the columns `MASKED`, int64 (n) each.
+
+    Raises:
+        ReconcileError: the bytes that were masked and those that are left do not add up.
+    """
+    columns = {name: np.zeros(len(offsets) - 1, np.int64) for name in MASKED}
+    view, parts = data.data, []
+    for row, (begin, end) in enumerate(pairwise(offsets.tolist())):
+        text, masked = mask(bytes(view[begin:end]))
+        parts.append(text)
+        for item in masked:
+            columns[f"masked_{item.kind}"][row] += 1
+            columns["masked_bytes"][row] += item.end - item.start
+    sizes = np.array([len(part) for part in parts], np.int64)
+    put = sum(len(_label(kind)) * columns[f"masked_{kind}"] for kind in KINDS)
+    wrong = np.flatnonzero(sizes + columns["masked_bytes"] - put != np.diff(offsets))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ReconcileError(
+            f"document {row} of a batch had {offsets[row + 1] - offsets[row]} bytes, of which"
+            f" {columns['masked_bytes'][row]} were masked, but has {sizes[row]} now"
+        )
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    return np.frombuffer(bytearray(b"".join(parts)), np.uint8), ends, columns
+
+
+def _label(kind: str) -> bytes:
+    """Return what stands in a masked text."""
+    return f"<{kind}>".encode()
 
 
 def count(

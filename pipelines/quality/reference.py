@@ -11,11 +11,13 @@ goes into the recipe's.
 * `zstd_dict_bpb`: bits per byte under zstd with a dictionary of the reference;
 * `zstd_z`, `ref_z`, `delta_z`: `zstd_bpb`, `ref_bpb` and `ref_delta` against their length curves;
 * `common_share`: the share of the text that stands in many documents of the base (`windows.py`);
-* `junk_score` = ½·f(abs(zstd_z)) + f(ref_z) + f(delta_z) + common_share, one number of all,
+* `marginal_bpb`: bits per byte given a long window of the base (`marginal.py`);
+* `junk_score` = ¼·f(abs(zstd_z)) + f(ref_z) + ½·f(delta_z) + 2·common_share, one number of all,
 with f(z) = ln(1 + max(z, 0)): far beyond a curve says little more than beyond it. `zstd_z` counts
 on both sides, because repeats compress too well and noise too badly; a document that the reference
-predicts too well is none the worse. Terms and weights were chosen on the development corpus and
-frozen before `benchmarks/auc.py` was run on the data-efficiency pool.
+predicts too well is none the worse. The weights were chosen by `benchmarks/quality_weights.py` on
+documents of the development corpus that are not in the data-efficiency pool, which was to judge
+them (`benchmarks/auc.py`).
 
 The curves are fitted on documents of sources that the model has not seen: the reference's sources
 go into `FOLDS` groups, and each group is measured by a model of the others. So the spread is that
@@ -32,13 +34,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from pipelines.quality import compression, lengths, ngram, windows
+from pipelines.quality import compression, lengths, marginal, ngram, windows
 from pipelines.quality.lengths import Curve
 from pipelines.quality.ngram import NgramModel
 from shards.errors import InputError
 
-VERSION = "reference-v1"
+VERSION = "reference-v2"
 FOLDS = 4
+ZSTD_WEIGHT, DELTA_WEIGHT, COMMON_WEIGHT = 0.25, 0.5, 2.0
+"""Of the terms of `junk_score`; that of `ref_z` is 1."""
 NGRAM_BYTES = 16 << 20
 """The n-gram models learn from about so many bytes: more takes memory and leaves the cache."""
 
@@ -54,6 +58,7 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "ref_z": (pa.float32(), "ref_bpb against the reference's length curve, in its spreads"),
     "delta_z": (pa.float32(), "ref_delta against the reference's length curve, in its spreads"),
     "common_share": (pa.float32(), "share of the text that stands in 10 documents of the base"),
+    "marginal_bpb": (pa.float32(), "bits per byte given a window of 2 MiB of the base"),
     "junk_score": (pa.float32(), "how far from the reference, all measures together"),
 }
 """Name → type and meaning, in the order of the columns."""
@@ -68,6 +73,7 @@ class Reference(NamedTuple):
     dictionary: bytes
     level: int
     curves: dict[str, Curve]
+    windows: marginal.Windows
 
 
 def definitions() -> dict[str, str]:
@@ -77,6 +83,7 @@ def definitions() -> dict[str, str]:
         "ngram": ngram.VERSION,
         "length_curve": lengths.VERSION,
         "common_windows": windows.VERSION,
+        "marginal_bpb": marginal.VERSION,
     }
 
 
@@ -108,6 +115,7 @@ def train_reference(
             compression.zstd_dictionary(data, offsets, level),
             level,
             _curves(texts, folds(texts, sources), base_model, level),
+            marginal.windows(base),
         )
     except ValueError as error:
         raise InputError(
@@ -162,7 +170,13 @@ def measure(
         "ref_z": ref_z,
         "delta_z": delta_z,
         "common_share": common,
-        "junk_score": _damped(np.abs(zstd_z)) / 2 + _damped(ref_z) + _damped(delta_z) + common,
+        "marginal_bpb": marginal.marginal_bpb(reference.windows, data, offsets),
+        "junk_score": (
+            ZSTD_WEIGHT * _damped(np.abs(zstd_z))
+            + _damped(ref_z)
+            + DELTA_WEIGHT * _damped(delta_z)
+            + COMMON_WEIGHT * common
+        ),
     }
 
 
@@ -223,6 +237,7 @@ class _Stored(msgspec.Struct, frozen=True):
     dictionary: bytes
     level: int
     curves: dict[str, Curve]
+    windows: marginal.Windows
 
 
 def encode(reference: Reference) -> bytes:
@@ -237,6 +252,7 @@ def encode(reference: Reference) -> bytes:
         dictionary=reference.dictionary,
         level=reference.level,
         curves=reference.curves,
+        windows=reference.windows,
     )
     return msgspec.msgpack.encode(stored, order="sorted")
 
@@ -251,7 +267,13 @@ def decode(data: bytes) -> Reference:
         )
     )
     return Reference(
-        target, base, _uint64(stored.common), stored.dictionary, stored.level, stored.curves
+        target,
+        base,
+        _uint64(stored.common),
+        stored.dictionary,
+        stored.level,
+        stored.curves,
+        stored.windows,
     )
 
 

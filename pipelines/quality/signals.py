@@ -4,14 +4,24 @@ Signals never drop anything. They are finite for every text, the empty one inclu
 nothing is 0.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.quality import compression, gopher, lines, pii, plugins, reference, repetition
+from pipelines.quality import (
+    compression,
+    gopher,
+    language,
+    lines,
+    pii,
+    plugins,
+    reference,
+    repetition,
+    web,
+)
 from shards.errors import RecipeError
 
 SIGNALS: dict[str, tuple[pa.DataType, str]] = {
@@ -53,6 +63,17 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "c4_curly_brackets": (pa.int64(), "'{' and '}'"),
     "fineweb_punctuated_lines": (pa.float32(), "share of lines that end with punctuation"),
     "fineweb_short_lines": (pa.float32(), "share of lines of fewer than 30 characters"),
+    "refinedweb_uppercase_lines": (pa.float32(), "share of lines with mostly uppercase letters"),
+    "refinedweb_numeric_lines": (pa.float32(), "share of lines with digits and no letter"),
+    "refinedweb_counter_lines": (pa.float32(), "share of lines like '3 likes'"),
+    "refinedweb_one_word_lines": (pa.float32(), "share of lines of one word"),
+    "refinedweb_navigation_lines": (pa.float32(), "share of short lines like 'Sign in'"),
+    "refinedweb_corrected_words": (pa.float32(), "share of words in lines of those five kinds"),
+    "rpv2_unique_words": (pa.float32(), "different words per word"),
+    "rpv2_unigram_entropy": (pa.float32(), "entropy of the words, in nats"),
+    "rpv2_all_caps_words": (pa.float32(), "share of words whose letters are all uppercase"),
+    "rpv2_uppercase_chars": (pa.float32(), "share of characters that are uppercase letters"),
+    "rpv2_digit_chars": (pa.float32(), "share of characters that are decimal digits"),
 }
 """Name → type and meaning, in the order of the columns. Lines are those that are not blank."""
 
@@ -75,13 +96,16 @@ class ReferenceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `[signals]` table of a recipe.
 
-    `zstd_level` is that of all zstd signals. `pii` adds `pii.SIGNALS`, `reference` adds
-    `reference.SIGNALS`, and each name in `plugins` the signals of an installed plug-in
-    (`plugins.py`).
+    `zstd_level` is that of all zstd signals. `language` adds `language.SIGNALS`, `pii`
+    `pii.SIGNALS`, `reference` `reference.SIGNALS`, and each name in `plugins` the signals of an
+    installed plug-in (`plugins.py`). `mask_pii` masks personal data before anything is measured,
+    and adds `pii.MASKED`.
     """
 
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=22)] = 3
+    language: Literal["off", "fasttext"] = "off"
     pii: bool = False
+    mask_pii: bool = False
     reference: ReferenceConfig | None = None
     plugins: list[str] = []
 
@@ -94,22 +118,35 @@ def check_signals(config: SignalsConfig) -> None:
     """Refuse a `[signals]` table that cannot be used.
 
     Raises:
-        RecipeError: a reference without documents or with two definitions; a plug-in that is not
-            installed, or whose column another one has.
+        RecipeError: a reference without documents or with two definitions; personal data that is
+            to be counted where none is left; a plug-in that is not installed, or whose column
+            another one has.
+        PlatformError: the language model is not installed.
     """
+    if config.pii and config.mask_pii:
+        raise RecipeError(
+            "signals.pii: with mask_pii nothing is left to count; what was masked is counted in"
+            " masked_email and so on, so leave pii out"
+        )
     own = config.reference
     if own is not None and bool(own.paths) == bool(own.model):
         raise RecipeError("signals.reference: name either paths (documents) or model (a file)")
     if own is not None and own.model and own.base_paths:
         raise RecipeError("signals.reference: a model has its base already; leave out base_paths")
     known_signals(config)
+    if config.language == "fasttext":
+        language.definition()
 
 
 def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataType, str]]:
     """Return name → type and meaning of the signals that a recipe has, in the order of columns."""
     known = dict(SIGNALS)
+    if config.language == "fasttext":
+        known |= language.SIGNALS
     if config.pii:
         known |= pii.SIGNALS
+    if config.mask_pii:
+        known |= pii.MASKED
     if config.reference is not None:
         known |= reference.SIGNALS
     for name in config.plugins:
@@ -132,10 +169,15 @@ def definitions(config: SignalsConfig = DEFAULT) -> dict[str, str]:
         "gopher": gopher.VERSION,
         "gopher_repetition": repetition.VERSION,
         "lines": lines.VERSION,
+        "web": web.VERSION,
         "zstd_bpb": compression.VERSION,
     }
+    if config.language == "fasttext":
+        found["language"] = language.definition()
     if config.pii:
         found["pii"] = pii.VERSION
+    if config.mask_pii:
+        found["pii_mask"] = pii.MASK_VERSION
     if config.reference is not None:
         found |= reference.definitions()
     return found | {f"plugin {name}": plugins.load(name).VERSION for name in config.plugins}
@@ -156,9 +198,9 @@ def compute_signals(
         against: what its `reference` table stands for.
 
     Returns:
-        For each of `known_signals`, in that order, an array (n) of its type: a pure function of
-        each document's bytes, the same in whatever batch it stands. Shares are counts divided
-        once.
+        For each of `known_signals` but those of `pii.MASKED`, in that order, an array (n) of its
+        type: a pure function of each document's bytes, the same in whatever batch it stands.
+        Shares are counts divided once.
     """
     counts = gopher.count(data, offsets)
     words, n_lines = counts[:, gopher.WORDS], counts[:, gopher.LINES]
@@ -176,6 +218,9 @@ def compute_signals(
         "gopher_stop_words": counts[:, gopher.STOP_WORDS].copy(),
     }
     columns |= _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
+    columns |= _web(data, offsets, counts)
+    if config.language == "fasttext":
+        columns |= language.compute(data, offsets)
     if config.pii:
         columns |= pii.count(data, offsets)
     if config.reference is not None:
@@ -228,4 +273,27 @@ def _lines(
         "c4_curly_brackets": found[:, lines.CURLY_BRACKETS].copy(),
         "fineweb_punctuated_lines": gopher.share(found[:, lines.PUNCTUATED_LINES], n_lines),
         "fineweb_short_lines": gopher.share(found[:, lines.SHORT_LINES], n_lines),
+    }
+
+
+def _web(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of `web`; `counts` is what `gopher.count` found."""
+    chars, words = counts[:, gopher.CHARS], counts[:, gopher.WORDS]
+    n_lines = counts[:, gopher.LINES]
+    found = web.count(data, offsets, np.ascontiguousarray(words))
+    terms = found[:, web.TERMS]
+    return {
+        "refinedweb_uppercase_lines": gopher.share(found[:, web.UPPERCASE_LINES], n_lines),
+        "refinedweb_numeric_lines": gopher.share(found[:, web.NUMERIC_LINES], n_lines),
+        "refinedweb_counter_lines": gopher.share(found[:, web.COUNTER_LINES], n_lines),
+        "refinedweb_one_word_lines": gopher.share(found[:, web.ONE_WORD_LINES], n_lines),
+        "refinedweb_navigation_lines": gopher.share(found[:, web.NAVIGATION_LINES], n_lines),
+        "refinedweb_corrected_words": gopher.share(found[:, web.CORRECTED_WORDS], words),
+        "rpv2_unique_words": gopher.share(found[:, web.UNIQUE_TERMS], terms),
+        "rpv2_unigram_entropy": web.entropy(found),
+        "rpv2_all_caps_words": gopher.share(found[:, web.ALL_CAPS_WORDS], words),
+        "rpv2_uppercase_chars": gopher.share(found[:, web.UPPERCASE], chars),
+        "rpv2_digit_chars": gopher.share(found[:, web.DIGITS], chars),
     }

@@ -105,7 +105,7 @@ def _check_magic(path: str, head: bytes, size: int, format_: str, compression: s
     if found != expected:
         says = {"none": "uncompressed text"}
         raise InputError(
-            f"{path}: the name or input.format says {says.get(expected, expected)}, but the file begins with"
-            f" {head!r} ({'neither gzip, zstd nor Parquet' if found == 'none' else found});"
+            f"{path}: the name or input.format says {says.get(expected, expected)}, but the file"
+            f" begins with {head!r} ({'neither gzip, zstd nor Parquet' if found == 'none' else found});"
             " rename it or make it again"
         )

@@ -44,7 +44,10 @@ def test_an_absent_table_means_defaults():
         ({"zzz": 1}, "unknown key dedup.zzz; known keys: exact, keep, near, paths, rules, nears"),
         ({"near": {"treshold": 1}}, "unknown key dedup.near.treshold; did you mean 'threshold'?"),
         ({"near": {"threshold": 3}}, "dedup.near.threshold = 3: expected a float <= 1.0"),
-        ({"near": {"threshold": "x"}}, "dedup.near.threshold = 'x': expected a float, got a string"),
+        (
+            {"near": {"threshold": "x"}},
+            "dedup.near.threshold = 'x': expected a float, got a string",
+        ),
         ({"near": {"keep": "x"}}, "dedup.near.keep = 'x': expected one of 'first', 'longest'"),
         ({"keep": "shortest"}, "dedup.keep = 'shortest': expected one of 'longest', 'best:…'"),
         ({"keep": 3}, "dedup.keep = 3: expected a string, got an integer"),
