@@ -103,9 +103,9 @@ def _check_magic(path: str, head: bytes, size: int, format_: str, compression: s
     elif head == PARQUET_MAGIC:
         found = "parquet"
     if found != expected:
-        says = {"none": "uncompressed text"}
+        says = "uncompressed text" if expected == "none" else expected
+        is_ = "neither gzip, zstd nor Parquet" if found == "none" else found
         raise InputError(
-            f"{path}: the name or input.format says {says.get(expected, expected)}, but the file"
-            f" begins with {head!r} ({'neither gzip, zstd nor Parquet' if found == 'none' else found});"
-            " rename it or make it again"
+            f"{path}: the name or input.format says {says}, but the file begins with {head!r}"
+            f" ({is_}); rename it or make it again"
         )
