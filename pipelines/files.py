@@ -118,8 +118,10 @@ def delete(path: str) -> None:
         systems.delete([path])
 
 
-def expand(patterns: list[str]) -> list[tuple[str, int]]:
+def expand(patterns: list[str], key: str = "input.paths") -> list[tuple[str, int]]:
     """Expand paths and globs to (path, bytes) of files, each once, in the order of the patterns.
+
+    `key` is where the recipe names them, for error messages.
 
     A local path that names a file is that file, whatever brackets are in its name. Two spellings
     of one local file are one file; the first is kept.
@@ -129,22 +131,21 @@ def expand(patterns: list[str]) -> list[tuple[str, int]]:
     """
     found: dict[str, tuple[str, int]] = {}
     for pattern in patterns:
-        matched = _expand_local(pattern) if is_local(pattern) else _expand_remote(pattern)
+        matched = _expand_local(pattern, key) if is_local(pattern) else _expand_remote(pattern)
         if not matched:
-            raise InputError(
-                f"{pattern}: no such file (input.paths; relative to the folder you are in)"
-            )
+            raise InputError(f"{pattern}: no such file ({key}; relative to the folder you are in)")
         for path, size in sorted(matched):
             found.setdefault(os.path.realpath(path) if is_local(path) else path, (path, size))
     return list(found.values())
 
 
-def _expand_local(pattern: str) -> list[tuple[str, int]]:
+def _expand_local(pattern: str, key: str) -> list[tuple[str, int]]:
     if not pattern:
-        raise InputError("input.paths holds an empty name; name a file or a pattern")
+        raise InputError(f"{key} holds an empty name; name a file or a pattern")
     if Path(pattern).is_dir():
         raise InputError(
             f"{pattern}: is a folder; name the files in it, e.g. {pattern.rstrip('/')}/*.jsonl"
+            f" ({key})"
         )
     names = [pattern]
     if not Path(pattern).is_file():

@@ -73,6 +73,7 @@ class Lookup:
             raise DatasetError(
                 f"{self._folder}: no document {asked!r}: give 32 hex digits of a doc_id (or its"
                 " first ones) or a record's own id"
+                f"{'; or look into ' + self.earlier() if self.earlier() else ''}"
             )
         if len(found) > 1:
             some = ", ".join(value for _, _, value in found[:5])
@@ -94,6 +95,26 @@ class Lookup:
             for row in places(pc.equal(self._read(path, ["doc_id"])["doc_id"], wanted)):
                 return self._row(path, row)
         raise DatasetError(f"{self._folder}: no document {doc_id}")
+
+    def spans(self, doc_id: str) -> list[dict[str, Any]]:
+        """Return the rows of the spans ledger about a document: what was found in it, and done."""
+        wanted = pa.scalar(bytes.fromhex(doc_id), type=pa.binary(16))
+        rows: list[dict[str, Any]] = []
+        for entry in self.manifest.content.shards.get("spans", []):
+            table = self._read(self._folder / entry.path, None)
+            mine = table.filter(pc.equal(table["doc_id"], wanted))
+            if len(mine):
+                check_shard(self._folder, entry)
+                rows += mine.drop_columns(["doc_id"]).to_pylist()
+        return rows
+
+    def earlier(self) -> str:
+        """Say which datasets this one was held against; empty if none."""
+        parents = self.manifest.content.parents
+        if not parents:
+            return ""
+        folders = self.manifest.run.get("recipe", {}).get("dedup", {}).get("against") or parents
+        return f"the earlier dataset(s) {', '.join(map(str, folders))}"
 
     def dropped_for(self, reason: str, limit: int) -> Iterator[dict[str, Any]]:
         """Yield the first `limit` ledger rows with a reason, without their texts.

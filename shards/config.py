@@ -193,6 +193,8 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
         if step == "...":  # msgspec does not say which key of a free table it was
             return f"{section}{inner}: {text}"
         value = value[int(step)] if isinstance(value, list) else value.get(step)
+    if isinstance(value, dict):  # what two of its keys say does not go together
+        return f"{section}{inner}: {text}"
     return f"{section}{inner} = {value!r}: {text}"
 
 

@@ -10,12 +10,15 @@ from rich.text import Text
 from shards.manifest import Counts, Manifest
 
 _TOP_SOURCES = 15
+_STATS = ("repeats", "evaluation", "masked", "languages")
+"""Of the manifest's stats, those that say what was done to the documents or what they are."""
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
     """Return the facts of a dataset as plain data, for `assay inspect --json`.
 
-    `bytes` counts UTF-8 bytes of text read and kept, and bytes of the shard files.
+    `bytes` counts UTF-8 bytes of text read, kept and cut out of kept documents, and bytes of the
+    shard files.
     """
     content = manifest.content
     total = content.total
@@ -30,6 +33,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "bytes": {
             "read": total.bytes_read,
             "kept": total.bytes_kept,
+            "cut": _cut(manifest),
             "shards": sum(entry.bytes for entry in entries),
         },
         "sources": content.sources,
@@ -37,6 +41,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "parents": content.parents,
         "recipe": content.recipe,
         "definitions": content.definitions,
+        "stats": {name: content.stats[name] for name in _STATS if content.stats.get(name)},
         "tokenizer": content.tokenizer,
         "stage_key": manifest.stage_key,
         "run": manifest.run,
@@ -84,6 +89,13 @@ def _facts(manifest: Manifest) -> Table:
         f"{human_bytes(total.bytes_read)} read, {human_bytes(total.bytes_kept)} kept"
         f"{_share(total.bytes_kept, total.bytes_read)}",
     )
+    repeats = content.stats.get("repeats")
+    if repeats and repeats.get("spans"):
+        table.add_row(
+            "repeats",
+            f"{repeats['spans']:,} spans in {repeats['documents']:,} documents,"
+            f" {human_bytes(_cut(manifest))} cut",
+        )
     if total.tokens:
         table.add_row("tokens", f"{total.tokens:,}")
     if content.tokenizer:
@@ -99,6 +111,11 @@ def _facts(manifest: Manifest) -> Table:
         table.add_row("parent", parent)
     table.add_row("stage key", manifest.stage_key)
     return table
+
+
+def _cut(manifest: Manifest) -> int:
+    """Return the bytes of text that were cut out of kept documents."""
+    return int(manifest.content.stats.get("repeats", {}).get("bytes", 0))
 
 
 def _drops(total: Counts) -> Table:

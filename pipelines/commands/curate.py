@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
 from pipelines.commands.options import job_options, runner_options
 from shards.config import load_recipe
@@ -71,6 +72,13 @@ def curate_command(
         console.print(
             f"[yellow]warning:[/] {sum(unread.values()):,} record(s) could not be read ({reasons});"
             f" file and position of each: assay explain {out} --reason {min(unread)}",
+            soft_wrap=True,
+        )
+    absent = [name for name in checked.dedup.near.sources if name not in manifest.content.sources]
+    if absent:
+        console.print(
+            f"[yellow]warning:[/] dedup.near.sources: no document is from {escape(', '.join(absent))};"
+            f" there are {escape(', '.join(sorted(manifest.content.sources)[:8]))}",
             soft_wrap=True,
         )
     click.echo(

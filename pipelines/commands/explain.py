@@ -11,6 +11,8 @@ from shards.errors import CorruptError, DatasetError
 _WORDS_COMPARED = 5000
 """difflib's time grows with the square of the length."""
 
+_SPANS_SHOWN = 10
+
 _CONTROLS = {
     code: "\N{REPLACEMENT CHARACTER}"
     for code in (*range(32), *range(127, 160))
@@ -45,13 +47,12 @@ def explain_command(
             click.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(lookup, row))
         return
     found = lookup.find(str(doc_id))
-    matched = _matched(lookup, found)
+    matched, spans = _matched(lookup, found), lookup.spans(found["doc_id"])
     if as_json:
-        click.echo(
-            json.dumps({"document": found, "matched": matched}, indent=1, ensure_ascii=False)
-        )
+        facts = {"document": found, "matched": matched, "spans": spans}
+        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
         return
-    _show(lookup, found, matched)
+    _show(lookup, found, matched, spans)
 
 
 def _matched(lookup: Any, found: dict[str, Any]) -> dict[str, Any] | None:
@@ -74,7 +75,12 @@ def _line(lookup: Any, row: dict[str, Any]) -> str:
     return line.translate(_CONTROLS).rstrip()
 
 
-def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) -> None:
+def _show(
+    lookup: Any,
+    found: dict[str, Any],
+    matched: dict[str, Any] | None,
+    spans: list[dict[str, Any]],
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -102,6 +108,17 @@ def _show(lookup: Any, found: dict[str, Any], matched: dict[str, Any] | None) ->
         values = [found[name]] + ([matched[name]] if matched else [])
         signals.add_row(name, *(_number(value) for value in values))
     out.print(signals)
+    for span in spans[:_SPANS_SHOWN]:
+        text = " ".join((span["text"] or "").split())[:80]
+        out.print(
+            f"[bold]{_plain(span['action'])}[/] bytes {span['start']:,} to {span['end']:,}:"
+            f" {_plain(span['reason'])}, {_plain(span['detail'])}: “{_plain(text)}”",
+            soft_wrap=True,
+        )
+    if len(spans) > _SPANS_SHOWN:
+        out.print(f"and {len(spans) - _SPANS_SHOWN} more spans (--json has all)")
+    if found.get("matched") and not matched:
+        out.print(f"\nwhat it matched is in {_plain(lookup.earlier())}", soft_wrap=True)
     if matched:
         out.print(
             f"\n[bold]matched[/] {matched['doc_id']}: {_plain(matched['path'])} at"

@@ -25,7 +25,7 @@ from dedup.words import Int64, UInt64
 from pipelines import files
 from pipelines.curate.keep import keep_order
 from pipelines.curate.schema import ID
-from shards.errors import CorruptError, DatasetError
+from shards.errors import CorruptError, DatasetError, RecipeError
 from shards.manifest import InputEntry, Manifest, read_manifest
 from shards.text import flat
 
@@ -62,12 +62,18 @@ def find_earlier(config: DedupConfig, definitions: dict[str, str]) -> Earlier:
     """Read the manifests of the datasets in `dedup.against`.
 
     Raises:
-        DatasetError: one has no signature index, was made with other definitions or another
-            `[dedup.near]`, or is held against datasets that are not in the list before it.
+        RecipeError: one is no documents dataset, has no signature index, was made with other
+            definitions or another `[dedup.near]`, or is held against datasets that are not in the
+            list before it.
     """
     found = Earlier()
     for folder in config.against:
-        manifest = read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+        except CorruptError:
+            raise
+        except DatasetError as error:
+            raise RecipeError(f"dedup.against: {error}") from None
         _check(folder, manifest, found.datasets, config, definitions)
         rows = manifest.content.stats["index"]
         found = Earlier(
@@ -94,15 +100,20 @@ def _check(
     definitions: dict[str, str],
 ) -> None:
     content = manifest.content
+    if content.kind != "documents":
+        raise RecipeError(
+            f"{folder}: is a {content.kind} dataset; dedup.against takes documents datasets, as"
+            " `assay curate` makes them"
+        )
     if "index" not in content.shards:
-        raise DatasetError(
+        raise RecipeError(
             f"{folder}: has no signature index to be held against; curate it again with"
             " dedup.index = true"
         )
     if manifest.dataset_id in before:
-        raise DatasetError(f"{folder}: dataset {manifest.dataset_id} is in dedup.against twice")
+        raise RecipeError(f"{folder}: dataset {manifest.dataset_id} is in dedup.against twice")
     if content.parents != before:
-        raise DatasetError(
+        raise RecipeError(
             f"{folder}: was held against datasets {content.parents}, but {before} come before it in"
             " dedup.against; list all of them, the earliest first"
         )
@@ -112,7 +123,7 @@ def _check(
     its["definitions"] = {k: v for k, v in content.definitions.items() if k.startswith("dedup.")}
     for key, value in own.items():
         if value != its[key]:
-            raise DatasetError(
+            raise RecipeError(
                 f"{folder}: was made with another dedup.{key} ({its[key]!r}) than this recipe"
                 f" ({value!r}): its signatures say nothing about yours; curate it again, or use"
                 " its values"

@@ -54,7 +54,7 @@ def find_evaluation(config: ContaminationConfig) -> list[EvaluationFile]:
     for name, patterns in config.sets.items():
         if not patterns:
             raise RecipeError(f"dedup.contamination.sets.{name} is empty: name at least one file")
-        for path, size in files.expand(patterns):
+        for path, size in files.expand(patterns, f"dedup.contamination.sets.{name}"):
             digest = xxhash.xxh3_128_hexdigest(files.read_bytes(path))
             found[name, digest] = EvaluationFile(name, path, size, digest)
     return [found[key] for key in sorted(found)]

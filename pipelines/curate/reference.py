@@ -87,8 +87,12 @@ def _load(path: str, digest: str, level: int) -> Reference:
 
 def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
     """Train and save the reference, unless an earlier run of the same inputs did; return where."""
-    good = files.expand(config.paths)
-    base = files.expand(config.base_paths or recipe.input.paths)
+    good = files.expand(config.paths, "signals.reference.paths")
+    base = (
+        files.expand(config.base_paths, "signals.reference.base_paths")
+        if config.base_paths
+        else files.expand(recipe.input.paths)
+    )
     identity = {
         "good": [_hash(path) for path, _ in good],
         "base": [_hash(path) for path, _ in base],

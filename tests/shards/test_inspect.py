@@ -46,7 +46,8 @@ def test_summary_is_plain_data_with_the_promised_keys(manifest):
     assert facts["drops"] == {"near_duplicate": 15, "too_short": 5}
     assert facts["tokens"] == 99
     assert facts["shards"] == 1
-    assert facts["bytes"] == {"read": 2048, "kept": 1024, "shards": 5}
+    assert facts["bytes"] == {"read": 2048, "kept": 1024, "cut": 0, "shards": 5}
+    assert facts["stats"] == {}
     assert facts["sources"]["source-03"]["kept"] == 3
     assert facts["stage_key"] == "k" * 32
     assert facts["parents"] == ["p" * 32]
@@ -65,6 +66,14 @@ def test_tables_show_counts_shares_and_the_largest_sources(manifest):
     assert "source-04" not in text
     assert "… and 5 more" in text
     assert "vocab_size 4096" in text
+
+
+def test_what_was_cut_is_shown(manifest):
+    repeats = {"documents": 3, "spans": 4, "bytes": 500}
+    manifest.content.stats = {"repeats": repeats, "histograms": {}}
+    assert "4 spans in 3 documents, 500 B cut" in shown(manifest)
+    facts = summary(manifest)
+    assert (facts["bytes"]["cut"], facts["stats"]) == (500, {"repeats": repeats})
 
 
 def test_names_from_the_data_are_not_read_as_markup(manifest):

@@ -9,7 +9,7 @@ from pipelines.commands.curate import curate_command
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
-from shards.errors import CorruptError, DatasetError, InputError
+from shards.errors import CorruptError, InputError, RecipeError
 
 ITEM = "how many grains of fine silver does a bullion of thirteen ounces hold"
 
@@ -73,9 +73,9 @@ def test_an_evaluation_set_that_cannot_be_read_is_found(dry_run, tmp_path):
 
 def test_a_dataset_that_cannot_be_held_against_is_found(dry_run, earlier, tmp_path):
     near = 'near = { keep = "earliest"%s }'
-    with pytest.raises(DatasetError, match="no such folder"):
+    with pytest.raises(RecipeError, match="no such folder"):
         dry_run(f'against = ["{tmp_path / "nowhere"}"]\n{near % ""}')
-    with pytest.raises(DatasetError, match=r"made with another dedup\.near\.ngram"):
+    with pytest.raises(RecipeError, match=r"made with another dedup\.near\.ngram"):
         dry_run(f'against = ["{earlier}"]\n{near % ", ngram = 4"}')
     next((earlier / "index").iterdir()).unlink()
     with pytest.raises(CorruptError, match="is missing"):

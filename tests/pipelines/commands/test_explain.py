@@ -123,3 +123,21 @@ def test_difference_is_cut_after_its_limit():
 def test_verdict_of_a_kept_and_of_an_unreadable_document():
     assert verdict({}) == "kept"
     assert verdict({"reason": "bad_json", "value": None}) == "dropped: bad_json"
+
+
+def test_what_was_cut_out_of_a_document_is_listed(tmp_path):
+    line = "this very line stands in both of the documents, and is long enough\n"
+    texts = [f"{word * 30}\n{line}{word[::-1] * 30}\n" for word in ("one ", "two ")]
+    documents = [{"id": f"d{n}", "text": text} for n, text in enumerate(texts)]
+    write_jsonl(tmp_path / "in.jsonl", documents)
+    table = {
+        "input": {"paths": [str(tmp_path / "in.jsonl")]},
+        "dedup": {"repeats": {"unit": "line"}},
+    }
+    curate(curate_recipe(table), str(tmp_path / "out"), JobOptions(quiet=True))
+    shown = [ask(str(tmp_path / "out"), name) for name in ("d0", "d1")]
+    (cut,) = [text for text in shown if "removed bytes" in text]
+    assert "“this very line stands in both" in cut
+    found = json.loads(ask(str(tmp_path / "out"), "d0" if cut is shown[0] else "d1", "--json"))
+    (span,) = found["spans"]
+    assert (span["action"], span["text"]) == ("removed", line)

@@ -6,7 +6,7 @@ import pytest
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
-from shards.errors import CorruptError, DatasetError, RecipeError
+from shards.errors import CorruptError, RecipeError
 from shards.verify import verify
 from tests.pipelines.conftest import make_documents, write_jsonl
 
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused(parts, tmp_path):
         (["1", "1"], {}, "is in dedup.against twice"),
         (["nowhere"], {}, "no such folder"),
     ):
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises(RecipeError, match=message):
             run(out, parts[2], against=[tmp_path / name for name in against], near=near)
     for index, against in ((False, [tmp_path / "1"]), (True, [])):
         with pytest.raises(RecipeError, match=r"near\.keep = 'longest'"):
