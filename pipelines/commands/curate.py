@@ -5,7 +5,6 @@ import math
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from pipelines.commands.options import job_options, runner_options
 from shards.config import load_recipe
@@ -74,11 +73,14 @@ def curate_command(
             f" file and position of each: assay explain {out} --reason {min(unread)}",
             soft_wrap=True,
         )
-    absent = [name for name in checked.dedup.near.sources if name not in manifest.content.sources]
+    there = sorted(manifest.content.sources)
+    absent = [name for name in checked.dedup.near.sources if name not in there]
     if absent:
         console.print(
-            f"[yellow]warning:[/] dedup.near.sources: no document is from {escape(', '.join(absent))};"
-            f" there are {escape(', '.join(sorted(manifest.content.sources)[:8]))}",
+            f"warning: dedup.near.sources: no document is from {', '.join(absent)}; there are"
+            f" {', '.join(there[:8])}",
+            style="yellow",
+            markup=False,
             soft_wrap=True,
         )
     click.echo(
