@@ -62,7 +62,7 @@ def histogram(column: str, counts: dict[str, list[int]]) -> Histogram | None:
         for i in range(first, last)
     ]
     heading, unit = _HEADINGS[column]
-    every = max(1, -(-(last - first) // 5))
+    every = max(1, -(-(last - first) // 4))  # more labels would touch
     ticks = [
         Tick((i - first) * width, _edge(column, edges[i]))
         for i in range(first, last + 1)
