@@ -10,16 +10,13 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from dedup.config import NearConfig
+from dedup.config import TARGET_RECALL, NearConfig
 from dedup.minhash import EMPTY
 from dedup.words import UInt32, UInt64
 from shards.jit import kernel
 
 NO_BAND = 0
 """Band hash of a document without elements; `dedup.candidates` pairs it with nothing."""
-
-TARGET_RECALL = 0.99
-"""Lowest acceptable chance that a pair *at* the threshold becomes a candidate (to 3 decimals)."""
 
 
 @cache
@@ -30,7 +27,8 @@ def choose_bands(threshold: float, num_perm: int) -> tuple[int, int]:
     optimiser weighs the two areas beside the curve instead, which suits an index whose answers
     are final: for 0.8 and 128 it takes (9, 13), and misses 60 % of the pairs at 0.8. With
     verification behind it the choice here is (21, 6): 99.8 % at 0.8, 28 % of pairs at 0.5 verified
-    for nothing. Where even one row misses the target (a threshold near 0), (num_perm, 1).
+    for nothing. Where even one row misses the target, (num_perm, 1), the best there is:
+    `NearConfig` refuses to be configured like that.
     """
     for rows in range(num_perm, 1, -1):
         bands = num_perm // rows
@@ -68,20 +66,8 @@ def banding(config: NearConfig) -> tuple[int, int]:
     """Return the (bands, rows) of a configuration: as given, or chosen for its threshold."""
     if config.bands:
         return config.bands, config.rows
-    jaccard = config.threshold
-    if config.measure == "containment":
-        jaccard = jaccard_of(config.threshold, config.size_ratio)
     choose = choose_bands if config.optimise == "recall" else area_bands
-    return choose(jaccard, config.num_perm)
-
-
-def jaccard_of(containment: float, size_ratio: float) -> float:
-    """Return the Jaccard similarity of sets of sizes r : 1 whose smaller one is held to a share c.
-
-    c·r / (1 + r − c·r), from |A ∩ B| = c·|A| and |A| = r·|B|.
-    """
-    shared = containment * size_ratio
-    return shared / (1 + size_ratio - shared)
+    return choose(config.least_jaccard, config.num_perm)
 
 
 def band_hashes(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> UInt64:

@@ -1,5 +1,6 @@
 """The `[dedup]` table of a recipe, and the names of the definitions that decide what is equal."""
 
+import math
 import unicodedata
 from typing import Annotated, Literal
 
@@ -10,6 +11,12 @@ Unit = Literal["word", "char", "space"]
 Scheme = Literal["affine32", "legacy", "oph"]
 
 KEEP_PATTERN = r"^(longest|earliest|sources|best:-?[A-Za-z_][A-Za-z0-9_]*)$"
+
+
+TARGET_RECALL = 0.99
+"""Lowest acceptable chance that a pair *at* the threshold becomes a candidate (to 3 decimals)."""
+
+MOST_PERMUTATIONS = 4096
 
 
 class ExactConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +42,8 @@ class NearConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         num_perm: permutations K of a MinHash signature.
         bands, rows: LSH banding; 0 and 0 have them chosen for the threshold.
         optimise: how they are chosen: `recall` misses 1 % of the pairs at the threshold at most,
-            `area` is datasketch's optimiser (faster, misses more).
+            and is refused where `num_perm` does not permit that; `area` is datasketch's optimiser
+            (faster, misses more).
         scheme: datasketch's permutation scheme, `legacy` for the one before version 2.0, or `oph`
             for one-permutation hashing (faster, a little less exact for short texts).
         seed: of the permutations, as in datasketch.
@@ -51,7 +59,7 @@ class NearConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size_ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
     ngram: Annotated[int, Meta(ge=1, le=32)] = 5
     unit: Unit = "word"
-    num_perm: Annotated[int, Meta(ge=1, le=4096)] = 128
+    num_perm: Annotated[int, Meta(ge=1, le=MOST_PERMUTATIONS)] = 128
     bands: Annotated[int, Meta(ge=0)] = 0
     rows: Annotated[int, Meta(ge=0)] = 0
     optimise: Optimise = "recall"
@@ -79,6 +87,63 @@ class NearConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if len(set(self.sources)) < len(self.sources):
             raise ValueError(f"sources = {self.sources!r} names a source twice")
+        if self.enabled and not self.bands and self.optimise == "recall":
+            _check_recall(self)
+
+    @property
+    def least_jaccard(self) -> float:
+        """Jaccard similarity of the least similar pair that must not be missed."""
+        if self.measure == "jaccard":
+            return self.threshold
+        return jaccard_of(self.threshold, self.size_ratio)
+
+
+def jaccard_of(containment: float, size_ratio: float) -> float:
+    """Return the Jaccard similarity of sets of sizes r : 1 whose smaller one is held to a share c.
+
+    c·r / (1 + r − c·r), from |A ∩ B| = c·|A| and |A| = r·|B|.
+    """
+    shared = containment * size_ratio
+    return shared / (1 + size_ratio - shared)
+
+
+def _check_recall(near: NearConfig) -> None:
+    """Refuse what no banding of `num_perm` permutations finds with `TARGET_RECALL`.
+
+    Single rows miss the fewest pairs: (1 − J)^K of those of similarity J, see `dedup.bands`.
+
+    Raises:
+        ValueError: they miss too many.
+    """
+    jaccard, num_perm = near.least_jaccard, near.num_perm
+    recall = 1 - (1 - jaccard) ** num_perm
+    if round(recall, 3) >= TARGET_RECALL:
+        return
+    # The target to three decimals, as above: 0.9895 counts as 0.99.
+    missed = 1 - (TARGET_RECALL - 0.0005)
+    needed = math.floor(math.log(missed) / math.log1p(-jaccard)) + 1
+    least = 1 - missed ** (1 / num_perm)
+    ways = [f"num_perm = {needed}"] if needed <= MOST_PERMUTATIONS else []
+    what = f"threshold = {near.threshold}"
+    if near.measure == "containment":
+        what += f" and size_ratio = {near.size_ratio} (a Jaccard similarity of {jaccard:.2g})"
+        # `jaccard_of` solved for the ratio; none helps where this is not in (0, 1].
+        room = near.threshold * (1 + least) - least
+        if 0 < least <= room:
+            ways.append(f"size_ratio = {_round_up(least / room)} or more")
+        ways.append("a higher threshold")
+    else:
+        ways.append(f"threshold = {_round_up(least)} or more")
+    raise ValueError(
+        f"{what}: num_perm = {num_perm} permits a recall of {recall:.3f} for such pairs,"
+        f" {TARGET_RECALL} is the least (it takes {needed} permutations, {MOST_PERMUTATIONS} are"
+        f" the most); set {', or '.join(ways)}; or give bands and rows by hand to accept misses"
+    )
+
+
+def _round_up(value: float) -> float:
+    """Return a number of 3 decimals that is a little above, 1 at most."""
+    return min(1.0, math.floor(value * 1000 + 1) / 1000)
 
 
 class ContaminationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,7 +238,7 @@ def definitions() -> dict[str, str]:
         "dedup.exact": "exact-v1: White_Space runs to one space, ends stripped; xxh3-128",
         "dedup.line": "line-v1: up to and with U+000A; exact-v1, xxh3-64",
         "dedup.paragraph": "paragraph-v1: lines up to and with blank ones; exact-v1, xxh3-64",
-        "dedup.substring": "substring-v1: equal windows of words of word-v1, first window whole",
+        "dedup.substring": "substring-v2: equal windows of word-v1, first whole; a span a source",
         "dedup.contamination": "contamination-v1: shared n-grams of word-v1, shorter items whole",
         "dedup.word": f"word-v1: letters, marks, numbers; Unicode {unicodedata.unidata_version}",
         "dedup.char": f"char-v1: the characters of word-v1; Unicode {unicodedata.unidata_version}",

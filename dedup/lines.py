@@ -49,6 +49,8 @@ class Passages(NamedTuple):
     """int64[m], byte after the last one, separator included."""
     hash: UInt64
     """uint64[m], xxh3-64 of the normalised text."""
+    word: Int64
+    """int64[m], number of the first word in the document (`dedup.substrings`); 0 for lines."""
 
 
 class PassageTable(NamedTuple):
@@ -62,6 +64,8 @@ class PassageTable(NamedTuple):
     """uint64[u], key of the document where it occurs first."""
     start: Int64
     """int64[u], byte in that document where it does."""
+    word: Int64
+    """int64[u], the word there, as in `Passages`."""
 
 
 class Repeats(NamedTuple):
@@ -79,6 +83,10 @@ class Repeats(NamedTuple):
     """uint64[r], key of the document that keeps it."""
     first_start: Int64
     """int64[r], byte in that document."""
+    word: Int64
+    """int64[r], number of the first word, as in `Passages`."""
+    first_word: Int64
+    """int64[r], the same of the first occurrence."""
 
 
 def find_passages(
@@ -117,8 +125,9 @@ def tabulate(passages: Passages, keys: UInt64, eligible: Bool | None = None) -> 
         eligible: bool[n], the documents that count; all by default.
     """
     wanted = slice(None) if eligible is None else eligible[passages.doc]
-    doc, start, hashes = passages.doc[wanted], passages.start[wanted], passages.hash[wanted]
-    return _grouped(PassageTable(hashes, np.ones(doc.size, dtype=np.int64), keys[doc], start))
+    doc, start, word = passages.doc[wanted], passages.start[wanted], passages.word[wanted]
+    ones = np.ones(doc.size, dtype=np.int64)
+    return _grouped(PassageTable(passages.hash[wanted], ones, keys[doc], start, word))
 
 
 def merge_tables(tables: Sequence[PassageTable]) -> PassageTable:
@@ -130,6 +139,7 @@ def merge_tables(tables: Sequence[PassageTable]) -> PassageTable:
             np.concatenate([table.occurrences for table in rows]),
             np.concatenate([table.key for table in rows]),
             np.concatenate([table.start for table in rows]),
+            np.concatenate([table.word for table in rows]),
         )
     )
 
@@ -138,7 +148,11 @@ def repeated(table: PassageTable, min_count: int = 2) -> PassageTable:
     """Return the passages that occur at least `min_count` times: all that the second pass needs."""
     often = table.occurrences >= min_count
     return PassageTable(
-        table.hash[often], table.occurrences[often], table.key[often], table.start[often]
+        table.hash[often],
+        table.occurrences[often],
+        table.key[often],
+        table.start[often],
+        table.word[often],
     )
 
 
@@ -162,6 +176,8 @@ def find_repeats(passages: Passages, keys: UInt64, table: PassageTable) -> Repea
         table.occurrences[place],
         table.key[place],
         table.start[place],
+        passages.word[rows],
+        table.word[place],
     )
 
 
@@ -208,7 +224,8 @@ def _passages(data: UInt8, offsets: Int64, unit: PassageUnit, min_bytes: int) ->
     digest = xxhash.xxh3_64_intdigest
     hashes = np.array([digest(view[a:b]) for a, b in spans], dtype=np.uint64)
     doc = doc[long]
-    return Passages(doc, cuts[long] - offsets[doc], cuts[long + 1] - offsets[doc], hashes)
+    start, end = cuts[long] - offsets[doc], cuts[long + 1] - offsets[doc]
+    return Passages(doc, start, end, hashes, np.zeros(doc.size, dtype=np.int64))
 
 
 def _paragraph_starts(doc: Int64, blank: Bool) -> Bool:
@@ -227,7 +244,9 @@ def _grouped(rows: PassageTable) -> PassageTable:
     first = np.flatnonzero(fresh)
     count = np.add.reduceat(rows.occurrences[order], first) if first.size else rows.occurrences[:0]
     first = order[first]
-    return PassageTable(rows.hash[first], count, rows.key[first], rows.start[first])
+    return PassageTable(
+        rows.hash[first], count, rows.key[first], rows.start[first], rows.word[first]
+    )
 
 
 @kernel(f"int64({BYTES}, {OFFSETS}, int64[::1], int64[::1])")
@@ -304,5 +323,5 @@ def _remove(
 
 _I64 = np.empty(0, dtype=np.int64)
 _U64 = np.empty(0, dtype=np.uint64)
-_EMPTY = Passages(_I64, _I64, _I64, _U64)
-_NOTHING = PassageTable(_U64, _I64, _U64, _I64)
+_EMPTY = Passages(_I64, _I64, _I64, _U64, _I64)
+_NOTHING = PassageTable(_U64, _I64, _U64, _I64, _I64)

@@ -1,4 +1,4 @@
-"""`substring-v1`: long word sequences that repeat inside and across documents.
+"""`substring-v2`: long word sequences that repeat inside and across documents.
 
 A *window* is `n_words` consecutive words (`word-v1`: case, white space and punctuation do not
 count), 50 by default, the length of Lee et al. 2021 ("Deduplicating Training Data Makes Language
@@ -13,10 +13,13 @@ is found, as if all windows were hashed, at a price of a few numbers a hundred w
    are, so `dedup.lines` does the rest: `tabulate`, `merge_tables`, `repeated` across batches, then
    `find_repeats` with the evidence.
 3. `removable_spans` joins the windows that are not first into spans to report or to take out with
-   `remove_spans`. Where text repeats itself without a gap, its first window stays whole.
+   `remove_spans`: a span ends where the source changes, so its words stand in one row at the place
+   that it names. Where text repeats itself without a gap, its first window stays whole.
 
-Whatever is taken out stands in the document that its evidence names, earlier in the order of
-(document key, byte), or in one before that where that one is cut there as well.
+Places are those of the documents before anything is cut. The one that a span names is earlier in
+the order of (document key, byte), but other windows that lie over it may be cut there in turn, for
+the sake of a place that is earlier still. Whoever follows the places word by word ends at a word
+that stays; a window over the seam of two sources may stay in two parts.
 """
 
 from collections.abc import Sequence
@@ -24,7 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dedup.contamination import merged_spans
 from dedup.lines import Passages, Repeats
 from dedup.shingles import coefficients, combine, finish
 from dedup.words import (
@@ -69,7 +71,10 @@ class Spans(NamedTuple):
     first_key: UInt64
     """uint64[s], key of the document where that window occurs first."""
     first_start: Int64
-    """int64[s], byte in that document."""
+    """int64[s], byte in that document, before anything is cut."""
+    skipped: Int64
+    """int64[s], words from that byte to the first one of the span: 0 but where text overlaps its
+    own first occurrence."""
 
 
 def find_anchors(data: UInt8, offsets: Int64, n_words: int = N_WORDS) -> AnchorTable:
@@ -129,42 +134,91 @@ def find_windows(
     n_windows = np.zeros(offsets.size - 1, dtype=np.int64)
     none = np.empty(0, dtype=np.int64)
     arguments = (data, offsets, table.characters, table.ascii, half, whole, anchors.hash)
-    _windows(*arguments, n_windows, none, none, np.empty(0, dtype=np.uint64))
+    _windows(*arguments, n_windows, none, none, np.empty(0, dtype=np.uint64), none)
     total = int(n_windows.sum())
     start, end = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
-    hashes = np.empty(total, dtype=np.uint64)
-    _windows(*arguments, n_windows, start, end, hashes)
+    hashes, word = np.empty(total, dtype=np.uint64), np.empty(total, dtype=np.int64)
+    _windows(*arguments, n_windows, start, end, hashes, word)
     doc = np.repeat(np.arange(offsets.size - 1, dtype=np.int64), n_windows)
-    return Passages(doc, start, end, hashes)
+    return Passages(doc, start, end, hashes, word)
 
 
-def removable_spans(windows: Passages, repeats: Repeats, keys: UInt64) -> Spans:
-    """Join repeated windows into the spans to remove.
+def removable_spans(
+    windows: Passages, repeats: Repeats, keys: UInt64, n_words: int = N_WORDS
+) -> Spans:
+    """Join repeated windows into the spans to remove, as few as have one source each.
 
     Args:
         windows: of the batch, from `find_windows`.
         repeats: from `dedup.lines.find_repeats` for them.
         keys: uint64[n], the documents' keys, as in `tabulate`.
+        n_words: words of a window, as for `find_windows`.
     """
     # A window that overlaps its own first occurrence is cut where that one ends, so that the
     # first fifty of a thousand equal words stay.
     own = np.flatnonzero(keys[repeats.doc] == repeats.first_key)
     place = _find(windows.doc, windows.start, repeats.doc[own], repeats.first_start[own])
-    start = repeats.start.copy()
+    start, skipped = repeats.start.copy(), np.zeros(repeats.start.size, dtype=np.int64)
     start[own] = np.maximum(start[own], windows.end[place])
-    proper = np.flatnonzero(start < repeats.end)
-    # A cut start can lie behind the next window's.
-    rows = proper[np.lexsort((start[proper], repeats.doc[proper]))]
-    doc, first, end = merged_spans(repeats.doc[rows], start[rows], repeats.end[rows])
-    evidence = rows[_find(repeats.doc[rows], start[rows], doc, first)]
+    distance = repeats.word[own] - repeats.first_word[own]
+    skipped[own] = np.maximum(n_words - distance, 0)
+    # A run: windows that follow each other word by word, as their first occurrences do.
+    opens = np.ones(start.size, dtype=np.bool_)
+    opens[1:] = (np.diff(repeats.doc) != 0) | (repeats.first_key[1:] != repeats.first_key[:-1])
+    opens[1:] |= (np.diff(repeats.word) != 1) | (np.diff(repeats.first_word) != 1)
+    first = np.flatnonzero(opens)
+    last = np.append(first[1:], start.size)[: first.size] - 1
+    # Of runs that open with the same word, one that was cut has the white space before it as well.
+    opening = repeats.word[first] + skipped[first]
+    width = int(opening.max(initial=0)) + 1
+    _, same = np.unique(repeats.doc[first] * width + opening, return_inverse=True)
+    least = np.full(first.size, np.iinfo(np.int64).max)
+    np.minimum.at(least, same, start[first])
+    start[first] = least[same]
+    run, end = np.empty_like(first), np.empty_like(first)
+    count = _cover(repeats.doc[first], start[first], repeats.end[last], run, end)
+    rows = first[run[:count][::-1]]
     return Spans(
-        doc,
-        first,
-        end,
-        repeats.occurrences[evidence],
-        repeats.first_key[evidence],
-        repeats.first_start[evidence],
+        repeats.doc[rows],
+        start[rows],
+        end[:count][::-1].copy(),
+        repeats.occurrences[rows],
+        repeats.first_key[rows],
+        repeats.first_start[rows],
+        skipped[rows],
     )
+
+
+@kernel("int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1])")
+def _cover(doc: Int64, start: Int64, end: Int64, run: Int64, until: Int64) -> int:
+    """Cover the union of runs with the fewest pieces that each begin where a run does.
+
+    Only there is a source's byte known. From the back: a piece that has to end at `edge` is of the
+    run that reaches it and begins first, the last of several; the next one ends where that begins.
+
+    Args:
+        doc, start, end: int64[r], the runs, by document; `end` increases in each.
+        run, until: int64[r], filled with the pieces' runs and ends, the last piece first.
+
+    Returns:
+        How many pieces there are.
+    """
+    count = 0
+    edge, best = 0, -1
+    for i in range(doc.size - 1, -1, -1):
+        fresh = i == doc.size - 1 or doc[i] != doc[i + 1]
+        if best >= 0 and (fresh or end[i] < edge):
+            run[count], until[count] = best, edge
+            count += 1
+            edge, best = start[best], -1
+        if fresh or end[i] < edge:
+            edge, best = end[i], i
+        elif start[i] < edge and (best < 0 or start[i] < start[best]):
+            best = i
+    if best >= 0:
+        run[count], until[count] = best, edge
+        count += 1
+    return count
 
 
 def _check(n_words: int) -> None:
@@ -248,7 +302,7 @@ def _is_in(values: UInt64, value: np.uint64) -> bool:
 
 @kernel(
     f"void({BYTES}, {OFFSETS}, {U32}, {U64}, {U64}, {U64}, {U64}, int64[::1], int64[::1],"
-    " int64[::1], uint64[::1])"
+    " int64[::1], uint64[::1], int64[::1])"
 )
 def _windows(
     data: UInt8,
@@ -262,6 +316,7 @@ def _windows(
     start: Int64,
     end: Int64,
     hashes: UInt64,
+    word: Int64,
 ) -> None:
     """Count the windows of each document that hold an anchor, or write them if there is room.
 
@@ -301,6 +356,7 @@ def _windows(
                     start[filled] = firsts[window] - at
                     end[filled] = lasts[window + n_words - 1] - at
                     hashes[filled] = finish(total)
+                    word[filled] = window
                     filled += 1
                 else:
                     n_windows[doc] += 1

@@ -74,7 +74,9 @@ def _find_spans(data: UInt8, offsets: Int64, keys: UInt64, context: RepeatsConte
     anchors = load_table(context, "anchors") if config.unit == "substring" else None
     passages = passages_of(data, offsets, config, anchors)
     repeats = find_repeats(passages, keys, load_table(context, "passages"))
-    return removable_spans(passages, repeats, keys) if anchors is not None else Spans(*repeats)
+    if anchors is not None:
+        return removable_spans(passages, repeats, keys, config.words)
+    return Spans(*repeats[:6], np.zeros(len(repeats.doc), dtype=np.int64))
 
 
 def _ledger(chosen: pa.Table, spans: Spans, action: npt.NDArray[np.object_], unit: str) -> pa.Table:
@@ -83,11 +85,15 @@ def _ledger(chosen: pa.Table, spans: Spans, action: npt.NDArray[np.object_], uni
     ids = chosen["doc_id"].to_pylist()
     raw: dict[int, bytes] = {}
     details, cuts = [], []
-    for doc, start, end, times, key, first in zip(*(part.tolist() for part in spans), strict=True):
+    # Of lines the first stays; over the first place of a substring another may be cut in turn.
+    note = ", before cuts" if unit == "substring" else ""
+    columns = zip(*(part.tolist() for part in spans), strict=True)
+    for doc, start, end, times, key, first, skipped in columns:
         if doc not in raw:
             raw = {doc: texts[doc].encode()}
         cuts.append(raw[doc][start:end].decode(errors="replace"))
-        details.append(f"first in {key:016x} at byte {first}, {times} times")
+        inside = f" + {skipped} words" if skipped else ""
+        details.append(f"first in {key:016x} at byte {first}{inside}, {times} times{note}")
     docs = spans.doc.tolist()
     return pa.table(
         {

@@ -42,8 +42,8 @@ from shards.text import flat
 
 BUCKETS = 64
 Step = Literal["anchors", "passages"]
-_ROW = np.dtype([("hash", "<u8"), ("occurrences", "<i8"), ("key", "<u8"), ("start", "<i8")])
-_FIELDS = ("hash", "occurrences", "key", "start")
+_FIELDS = ("hash", "occurrences", "key", "start", "word")
+_ROW = np.dtype(list(zip(_FIELDS, ("<u8", "<i8", "<u8", "<i8", "<i8"), strict=True)))
 
 
 class RepeatsContext(msgspec.Struct, frozen=True):
@@ -104,7 +104,9 @@ class TabulateShards(beam.DoFn):
         if self._step == "anchors":
             found = find_anchors(data, offsets, config.words)
             zeros = np.zeros(len(found.hash), dtype=np.int64)
-            rows = PassageTable(found.hash, found.occurrences, zeros.astype(np.uint64), zeros)
+            rows = PassageTable(
+                found.hash, found.occurrences, zeros.astype(np.uint64), zeros, zeros
+            )
         else:
             anchors = load_table(context, "anchors") if config.unit == "substring" else None
             passages = passages_of(data, offsets, config, anchors)

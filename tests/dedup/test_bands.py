@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from datasketch.lsh import _optimal_param
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dedup.bands import (
     NO_BAND,
@@ -9,9 +11,8 @@ from dedup.bands import (
     banding,
     candidate_probability,
     choose_bands,
-    jaccard_of,
 )
-from dedup.config import NearConfig
+from dedup.config import NearConfig, jaccard_of
 from dedup.minhash import EMPTY
 
 
@@ -41,6 +42,18 @@ def test_the_area_choice_is_datasketchs(threshold, num_perm):
 
 def test_a_threshold_near_zero_gets_single_rows():
     assert choose_bands(0.001, 16) == (16, 1)
+
+
+@given(st.floats(0.001, 1), st.integers(1, 300))
+def test_what_the_config_accepts_is_what_some_banding_finds(threshold, num_perm):
+    bands, rows = choose_bands(threshold, num_perm)
+    found = round(candidate_probability(threshold, bands, rows), 3) >= 0.99
+    try:
+        NearConfig(threshold=threshold, num_perm=num_perm)
+    except ValueError:
+        assert not found
+    else:
+        assert found
 
 
 def test_given_bands_win():

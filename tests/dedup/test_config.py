@@ -1,3 +1,5 @@
+import re
+
 import msgspec
 import pytest
 
@@ -34,6 +36,39 @@ def test_keep_policies(keep):
 def test_values_that_cannot_be_used(table, message):
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert(table, NearConfig)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"threshold": 0.5, "size_ratio": 0.01, "measure": "containment"},
+            r"threshold = 0.5 and size_ratio = 0.01 .* num_perm = 128 permits a recall of 0.47",
+        ),
+        ({"threshold": 0.8, "size_ratio": 0.03, "measure": "containment"}, "recall of 0.95"),
+        ({"threshold": 0.03}, r"threshold = 0.03: num_perm = 128 permits a recall of 0.98"),
+        ({"num_perm": 1}, "num_perm = 1 permits a recall of 0.80"),
+        ({"threshold": 0.001}, r"takes 4555 permutations.*; set threshold = 0.035 or more"),
+    ],
+)
+def test_a_recall_that_cannot_be_had_is_refused_and_the_ways_out_work(table, message):
+    with pytest.raises(msgspec.ValidationError, match=message) as caught:
+        msgspec.convert(table, NearConfig)
+    ways = re.findall(
+        r"(num_perm|size_ratio|threshold) = ([\d.]+)", str(caught.value).split("; ")[1]
+    )
+    assert ways
+    for key, value in ways:
+        number = int(value) if key == "num_perm" else float(value)
+        msgspec.convert({**table, key: number}, NearConfig)
+    for other in ({"bands": 1, "rows": 1}, {"optimise": "area"}, {"enabled": False}):
+        msgspec.convert({**table, **other}, NearConfig)
+
+
+def test_the_permutations_that_are_named_are_the_fewest():
+    with pytest.raises(ValueError, match="set num_perm = 150, or threshold"):
+        NearConfig(threshold=0.03, num_perm=149)
+    assert NearConfig(threshold=0.03, num_perm=150).least_jaccard == 0.03
 
 
 def test_definitions_name_their_versions():

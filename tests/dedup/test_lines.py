@@ -65,7 +65,7 @@ def scan(flat, texts, keys, unit, min_bytes):
 
 
 def rows(repeats):
-    return [tuple(row) for row in np.array(repeats, dtype=object).T.tolist()]
+    return [tuple(row) for row in np.array(repeats[:6], dtype=object).T.tolist()]
 
 
 @given(TEXTS, UNITS, st.integers(1, 8), st.permutations(range(5)), st.integers(0, 5))
@@ -108,7 +108,7 @@ def test_hash_spans_and_evidence_of_a_small_case(flat):
     assert passages.hash.tolist() == [xxhash.xxh3_64_intdigest(b"shared line of text")] * 3
     keys = np.array([9, 4], dtype=np.uint64)
     table = tabulate(passages, keys)
-    assert [column.tolist() for column in table[1:]] == [[3], [4], [2]]
+    assert [column.tolist() for column in table[1:]] == [[3], [4], [2], [0]]
     assert rows(find_repeats(passages, keys, table)) == [(0, 5, 25, 3, 4, 2), (1, 25, 44, 3, 4, 2)]
 
 

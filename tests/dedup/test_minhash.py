@@ -74,7 +74,7 @@ def one_permutation(hashes, k, a, b):
 @pytest.mark.parametrize("num_perm", [1, 37, 128])
 def test_one_permutation_hashing_as_defined(flat, corpus, num_perm):
     texts = [*corpus[:40], " ".join(map(str, range(9000)))]
-    config = NearConfig(scheme="oph", num_perm=num_perm, seed=5)
+    config = NearConfig(scheme="oph", num_perm=num_perm, seed=5, bands=1, rows=1)
     a, b = (int(column[0]) for column in permutations(num_perm, 5, "affine32"))
     hashes, bounds = shingles(*flat(texts), 5, "word")
     for row, start, end in zip(signatures(*flat(texts), config), bounds, bounds[1:], strict=False):

@@ -3,9 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from dedup.bands import jaccard_of
 from dedup.candidates import GROUP_CAP, candidate_pairs
-from dedup.config import NearConfig
+from dedup.config import NearConfig, jaccard_of
 from dedup.exact import content_hashes
 from dedup.keep import keep_greedy
 from dedup.near import near_duplicates
