@@ -55,7 +55,7 @@ def main() -> None:
         if options.gb:
             print(json.dumps({"curve": scale_curve(root, options.gb)}))
             return
-        sizes = (8, 40, 100) if options.quick else (16, 100, 217)
+        sizes = (4, 24, 56) if options.quick else (16, 100, 217)
         print(json.dumps(compare(root, sizes, 2 if options.quick else 7)))
 
 

@@ -156,7 +156,7 @@ def read_dataset(folder: str) -> Manifest:
         return read_manifest(folder)
     path = files.join(folder, MANIFEST)
     if not files.exists(path):
-        raise RecipeError(
+        raise DatasetError(
             f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
             " run it again and it resumes"
         )

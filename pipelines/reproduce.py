@@ -1,5 +1,6 @@
 """Make a dataset again from what its manifest says, and compare the ids."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def _documents(manifest: Manifest, dataset: str, out: str, options: JobOptions) 
     recipe = curate_recipe(_fact(manifest, "recipe", dataset))
     web = "web_text" in manifest.content.definitions
     _check_definitions(manifest, definitions(recipe.signals, web=web), dataset)
-    _check_inputs(manifest, hash_inputs(find_inputs(recipe), out, options))
+    with tempfile.TemporaryDirectory() as scratch:  # not in `out`, which is the job's
+        hashed = hash_inputs(find_inputs(recipe), scratch, options)
+    _check_inputs(manifest, hashed)
     return curate(recipe, out, options)[0]
 
 
