@@ -43,6 +43,8 @@ from pipelines.runners import JobOptions
 from shards.manifest import read_manifest
 
 CHUNK_DOCUMENTS = 20_000
+RANGE_MB = "4"
+"""Of the commands: at the default of 32 a corpus of this size has two ranges."""
 
 
 def main() -> None:
@@ -135,7 +137,8 @@ def command(root: Path, path: Path, workers: int) -> Run:
     usage = run_and_watch(
         [
             sys.executable, "-m", "pipelines", "curate", str(recipe), "--quiet", "--out", str(out),
-            "--workers", str(workers), "--set", f"input.paths={json.dumps([str(path)])}",
+            "--workers", str(workers), "--range-mb", RANGE_MB,
+            "--set", f"input.paths={json.dumps([str(path)])}",
         ]
     )  # fmt: skip
     dataset_id = read_manifest(out).dataset_id
