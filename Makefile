@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 PACKAGES := pipelines tokenizer dedup shards trainer
-BENCHMARKS := dedup quality
+BENCHMARKS := dedup quality loader tokenize trainer study_stats pipeline
 
 .PHONY: install demo test lint types bench docs clean
 
