@@ -15,15 +15,16 @@ from typing import IO, Any
 import msgspec
 
 from pipelines import files
-from pipelines.files import PARTIAL
 from pipelines.runners import JobOptions
+from shards.atomic import is_partial
 from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import (
     MANIFEST,
     Manifest,
+    current_manifest,
     decode_manifest,
     encode_manifest,
-    is_current,
+    no_manifest,
     read_manifest,
 )
 
@@ -156,10 +157,7 @@ def read_dataset(folder: str) -> Manifest:
         return read_manifest(folder)
     path = files.join(folder, MANIFEST)
     if not files.exists(path):
-        raise DatasetError(
-            f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
-            " run it again and it resumes"
-        )
+        raise no_manifest(folder)
     return decode_manifest(
         files.read_bytes(path), path, f"delete it and run the command that made {folder} again"
     )
@@ -172,7 +170,7 @@ def current(out: str, stage_key: str) -> Manifest | None:
         DatasetError: there is a manifest, but it cannot be used.
     """
     if files.is_local(out):
-        return read_manifest(out) if is_current(out, stage_key) else None
+        return current_manifest(out, stage_key)
     if not files.exists(files.join(out, MANIFEST)):
         return None
     manifest = read_dataset(out)
@@ -237,10 +235,10 @@ def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], i
         )
     with _lock(out):
         done = (folder / MANIFEST).exists()  # a job may have ended meanwhile
-        garbage = [path for path in folder.glob(f"*{PARTIAL}*") if path.is_file()]
+        garbage = [path for path in folder.iterdir() if is_partial(path) and path.is_file()]
         for role in [name for roles in ROLES.values() for name in roles]:
             shards = [path for path in (folder / role).glob("*") if _SHARD.fullmatch(path.name)]
-            garbage += [path for path in shards if not done or PARTIAL in path.name]
+            garbage += [path for path in shards if not done or is_partial(path)]
         garbage += [path for path in work.rglob("*") if path.is_file() and path.name != _LOCK]
         size = sum(path.stat().st_size for path in garbage)
         for path in garbage:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pipelines.beam import beam
+from shards.atomic import PARTIAL
 from shards.errors import InputError, PlatformError
-
-PARTIAL = ".partial-"
-"""Stands in the name of a file that is not written to its end."""
 
 
 def is_local(path: str) -> bool:

@@ -101,11 +101,12 @@ class Lookup:
         wanted = pa.scalar(bytes.fromhex(doc_id), type=pa.binary(16))
         rows: list[dict[str, Any]] = []
         for entry in self.manifest.content.shards.get("spans", []):
-            table = self._read(self._folder / entry.path, None)
-            mine = table.filter(pc.equal(table["doc_id"], wanted))
-            if len(mine):
+            path = self._folder / entry.path
+            mine = places(pc.equal(self._read(path, ["doc_id"])["doc_id"], wanted))
+            if mine:
                 check_shard(self._folder, entry)
-                rows += mine.drop_columns(["doc_id"]).to_pylist()
+                table = self._read(path, None).take(pa.array(mine))
+                rows += table.drop_columns(["doc_id"]).to_pylist()
         return rows
 
     def earlier(self) -> str:

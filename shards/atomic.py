@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
+"""Stands in the name of a file that is not written to its end."""
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    partial = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     try:
         with partial.open("wb") as file:
             yield file
@@ -37,4 +38,4 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 def is_partial(path: Path) -> bool:
     """Tell whether `path` is what a killed `write_atomic` left behind; it may be deleted."""
-    return _PARTIAL in path.name
+    return PARTIAL in path.name

@@ -118,6 +118,21 @@ def check_state(state: dict[str, Any], identity: dict[str, Any]) -> int:
     return g
 
 
+def batch_memory(
+    out: npt.NDArray[np.int64] | None, rows: int, sequence_length: int
+) -> npt.NDArray[np.int64]:
+    """Return `out`, or new memory where it is None, for a batch: int64[rows, T + 1].
+
+    Raises:
+        IndexError: `out` has another shape.
+    """
+    shape = (rows, sequence_length + 1)
+    tokens = np.empty(shape, np.int64) if out is None else out
+    if tokens.shape != shape:
+        raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
+    return tokens
+
+
 class Loader:
     """An endless stream of batches from a view, reshuffled every epoch."""
 
@@ -182,10 +197,7 @@ class Loader:
         Raises:
             CorruptError: a touched block does not match its hash.
         """
-        shape = (len(self._share), self.sequence_length + 1)
-        tokens = np.empty(shape, np.int64) if out is None else out
-        if tokens.shape != shape:
-            raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
+        tokens = batch_memory(out, self.rows, self.sequence_length)
         if self.view.is_remote:
             self._request()
         indices = self._g + self._share

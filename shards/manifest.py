@@ -144,16 +144,21 @@ def read_manifest(folder: str | Path) -> Manifest:
     except FileNotFoundError:
         if not path.parent.exists():
             raise DatasetError(f"{folder}: no such folder") from None
-        raise DatasetError(
-            f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
-            " run it again and it resumes"
-        ) from None
+        raise no_manifest(folder) from None
     except NotADirectoryError:
         raise DatasetError(f"{folder}: is a file; give the dataset's folder") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     return decode_manifest(
         data, str(path), f"delete it and run the command that made {folder} again"
+    )
+
+
+def no_manifest(folder: str | Path) -> DatasetError:
+    """Return the error about a folder without a manifest, wherever that folder is."""
+    return DatasetError(
+        f"{folder}: not a dataset (no {MANIFEST}); a job that was interrupted leaves none:"
+        " run it again and it resumes"
     )
 
 
@@ -234,22 +239,22 @@ def remedy(kind: str, files: int = 1) -> str:
     return f"restore {this}, or delete {it} and run `assay {_MAKERS[kind]}` again"
 
 
-def is_current(folder: str | Path, stage_key: str) -> bool:
-    """Tell whether `folder` holds the whole result of the stage with this key.
+def current_manifest(folder: str | Path, stage_key: str) -> Manifest | None:
+    """Return the manifest of `folder` if it holds the whole result of the stage with this key.
 
-    A shard that is missing or has another size makes it false, so that the stage runs again. What
+    Where a shard is missing or has another size there is none, so that the stage runs again. What
     is inside the shards is not looked at: that is `assay verify`'s.
 
     Raises:
         DatasetError: there is a manifest, but it cannot be used (see `read_manifest`).
     """
     if not (Path(folder) / MANIFEST).exists():
-        return False
+        return None
     manifest = read_manifest(folder)
     if manifest.stage_key != stage_key:
-        return False
+        return None
     try:
         check_files(folder, manifest)
     except DatasetError:
-        return False
-    return True
+        return None
+    return manifest

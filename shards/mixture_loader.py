@@ -13,7 +13,7 @@ import numpy as np
 from shards.dataset import Int64, Span, TokenView
 from shards.errors import RecipeError, TrainingError
 from shards.hashing import stable_hash
-from shards.loader import Batch, check_sizes, check_state
+from shards.loader import Batch, batch_memory, check_sizes, check_state
 from shards.mixture import MIXTURE_VERSION, Stage, plan_mixture
 from shards.order import ORDER_VERSION, sample_order
 
@@ -85,16 +85,13 @@ class MixtureLoader:
                 f"mixture: all sources are used up after {self.mixture.end:,} samples (max_epochs);"
                 f" {self._g:,} were read; train for fewer steps or allow more epochs"
             )
-        shape = (len(self._share), self.sequence_length + 1)
-        tokens = np.empty(shape, np.int64) if out is None else out
-        if tokens.shape != shape:
-            raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
+        tokens = batch_memory(out, self.rows, self.sequence_length)
         indices = self._g + self._share
         lengths = np.empty(len(indices), np.int64)
         sources, samples = self.mixture.assign(indices, self.seed)
         for source in np.unique(sources):
             rows = np.flatnonzero(sources == source)
-            part = np.empty((len(rows), shape[1]), np.int64)
+            part = np.empty((len(rows), self.sequence_length + 1), np.int64)
             lengths[rows] = self._views[source].gather_samples(
                 samples[rows], self._samples[source], self._seed_of(int(source)), part
             )

@@ -15,7 +15,7 @@ from shards.dataset import Int64, Span, TokenView
 from shards.errors import RecipeError, TrainingError
 from shards.hashing import stable_hash
 from shards.jit import kernel
-from shards.loader import Batch, check_sizes, check_state
+from shards.loader import Batch, batch_memory, check_sizes, check_state
 from shards.order import ORDER_VERSION, sample_order
 
 PACKING_VERSION = "best-fit-decreasing/1"
@@ -150,10 +150,7 @@ class PackedLoader:
         Raises:
             CorruptError: a touched block does not match its hash.
         """
-        shape = (len(self._share), self.sequence_length + 1)
-        tokens = np.empty(shape, np.int64) if out is None else out
-        if tokens.shape != shape:
-            raise IndexError(f"a batch of shape {shape} does not fit into one of {tokens.shape}")
+        tokens = batch_memory(out, self.rows, self.sequence_length)
         indices = self._g + self._share
         lengths = np.zeros(len(indices), np.int64)
         for row, packed in enumerate(self._packed(indices)):

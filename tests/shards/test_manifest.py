@@ -12,9 +12,9 @@ from shards.manifest import (
     InputEntry,
     ShardEntry,
     check_files,
+    current_manifest,
     dataset_id,
     encode_manifest,
-    is_current,
     new_manifest,
     read_manifest,
 )
@@ -63,7 +63,7 @@ def test_says_why_a_folder_is_no_dataset(tmp_path):
         read_manifest(tmp_path)
     (tmp_path / MANIFEST).write_text('{"format": 1, "dataset_id": 3}', encoding="utf-8")
     with pytest.raises(DatasetError, match=r"manifest\.json: not a manifest: .*got `int`"):
-        is_current(tmp_path, "key")
+        current_manifest(tmp_path, "key")
     with pytest.raises(DatasetError, match="is a file; give the dataset's folder"):
         read_manifest(tmp_path / MANIFEST)
 
@@ -93,20 +93,20 @@ def test_is_current(tmp_path):
     shard = tmp_path / "kept/a"
     shard.parent.mkdir()
     shard.write_bytes(b"1")
-    assert not is_current(tmp_path, "key")
+    assert not current_manifest(tmp_path, "key")
     write(tmp_path, new_manifest(content(), stage_key="key", run={}))
-    assert is_current(tmp_path, "key")
-    assert not is_current(tmp_path, "other")
+    assert current_manifest(tmp_path, "key")
+    assert not current_manifest(tmp_path, "other")
 
 
 def test_a_dataset_that_lost_a_shard_is_not_current(tmp_path):
     manifest = new_manifest(content(), stage_key="key", run={})
     write(tmp_path, manifest)
-    assert not is_current(tmp_path, "key")
+    assert not current_manifest(tmp_path, "key")
     with pytest.raises(DatasetError, match=r"kept/a: shard is missing; .*`assay curate`"):
         check_files(tmp_path, manifest)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/a").write_bytes(b"")
-    assert not is_current(tmp_path, "key")
+    assert not current_manifest(tmp_path, "key")
     with pytest.raises(CorruptError, match=r"kept/a: 0 bytes, expected 1"):
         check_files(tmp_path, manifest)
