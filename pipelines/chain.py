@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import click
 import msgspec
 
 from pipelines import files
@@ -38,6 +39,8 @@ def chain(
     overrides: tuple[str, ...],
     extra: tuple[str, ...] = (),
     workers: int = 1,
+    *,
+    events: bool = False,
 ) -> list[Stage]:
     """Return the stages of a recipe: curate, tokenizer, tokenize, then what it has tables for.
 
@@ -49,6 +52,7 @@ def chain(
         overrides: `--set` assignments, passed on.
         extra: options that every stage knows, such as `--quiet`.
         workers: worker processes of the Beam jobs.
+        events: have the Beam jobs write their progress as JSON lines, and the rest nothing.
     """
     settings = [word for override in overrides for word in ("--set", override)]
 
@@ -59,6 +63,8 @@ def chain(
         return Stage(label, (*arguments, *settings, *extra))
 
     beam = ("--workers", str(workers)) if workers != 1 else ()
+    beam = (*beam, "--json") if events else beam
+    extra = ("--quiet",) if events else extra
     curated, tokens = folder("curated"), folder("tokens")
     tokenizer = folder("tokenizer")
     stages = [
@@ -126,22 +132,34 @@ def check_chain(stages: list[Stage]) -> int:
     return 0
 
 
-def run_chain(stages: list[Stage], *, dry: bool = False) -> int:
+def run_chain(stages: list[Stage], *, dry: bool = False, events: bool = False) -> int:
     """Run the stages one after the other; return the first exit code that is not 0, or 0.
 
     With `dry` they are told by their arguments to do nothing, and a failure leaves nothing to keep.
+    With `events` the start and the end of each are JSON lines on stdout.
 
     A stage prints its own progress, result and errors.
     """
+
+    def event(state: str, label: str, **facts: object) -> None:
+        if events:
+            plain = {"event": "command", "command": label, "state": state, **facts}
+            click.echo(msgspec.json.encode(plain))
+
     for number, stage in enumerate(stages, start=1):
-        console.print(f"[bold cyan]{number}/{len(stages)} {stage.label}[/]")
+        if not events:
+            console.print(f"[bold cyan]{number}/{len(stages)} {stage.label}[/]")
+        event("started", stage.label, number=number, of=len(stages))
         start = time.monotonic()
         code = _run_stage(stage)
+        seconds = time.monotonic() - start
+        event("finished", stage.label, exit_code=code, seconds=round(seconds, 3))
         if code:
             rest = "" if dry else "; what is done is kept, run again to go on"
             console.print(f"[red]stopped[/] at {stage.label}{rest}")
             return code
-        console.print(f"[dim]{stage.label}: {time.monotonic() - start:.1f} s[/]")
+        if not events:
+            console.print(f"[dim]{stage.label}: {seconds:.1f} s[/]")
     return 0
 
 

@@ -8,10 +8,12 @@ them up. That works the same in process and with worker processes.
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import click
+import msgspec
 from rich.progress import (
     BarColumn,
     Progress,
@@ -23,6 +25,7 @@ from rich.progress import (
 from shards.console import console
 
 _POLL_SECONDS = 0.2
+_EVENT_SECONDS = 1.0
 
 
 class ProgressLog:
@@ -62,7 +65,13 @@ def progress_folder(out: str, label: str) -> str:
 
 @contextmanager
 def show_progress(
-    label: str, total_bytes: int, progress: str, *, unit: str = "documents", quiet: bool = False
+    label: str,
+    total_bytes: int,
+    progress: str,
+    *,
+    unit: str = "documents",
+    quiet: bool = False,
+    events: bool = False,
 ) -> Iterator[None]:
     """Show a live bar while the body runs; a plain closing line when not at a terminal.
 
@@ -72,17 +81,33 @@ def show_progress(
         progress: folder of the progress files, "" for none.
         unit: what the files' second number counts.
         quiet: show nothing.
+        events: write one JSON object a line to stdout instead (`stage_event`).
     """
-    if not progress or quiet:
+    clock = time.monotonic()
+    folder = Path(progress) if progress else None
+
+    def found() -> tuple[int, int, float]:
+        size, count = read_progress(folder) if folder else (0, 0)
+        return size, count, time.monotonic() - clock
+
+    if events:
+        with _events(label, total_bytes, unit, found, live=folder is not None):
+            yield
+    elif quiet or folder is None:
         yield
-        return
-    folder = Path(progress)
-    start = time.monotonic()
-    if not console.is_terminal:
+    elif not console.is_terminal:
         yield
-        done = describe(*read_progress(folder), unit, time.monotonic() - start)
-        console.print(f"{label}: {done}, {time.monotonic() - start:.1f} s")
-        return
+        size, count, seconds = found()
+        console.print(f"{label}: {describe(size, count, unit, seconds)}, {seconds:.1f} s")
+    else:
+        with _bar(label, total_bytes, unit, found):
+            yield
+
+
+@contextmanager
+def _bar(
+    label: str, total_bytes: int, unit: str, found: Callable[[], tuple[int, int, float]]
+) -> Iterator[None]:
     columns = (
         TextColumn("[bold]{task.description:<9}"),
         BarColumn(bar_width=28),
@@ -91,26 +116,79 @@ def show_progress(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    stop = threading.Event()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total_bytes or None, done="")
 
-        def watch() -> None:
-            while not stop.wait(_POLL_SECONDS):
-                found = read_progress(folder)
-                done = describe(*found, unit, time.monotonic() - start)
-                bar.update(task, completed=found[0], done=done)
+        def draw() -> None:
+            size, count, seconds = found()
+            bar.update(task, completed=size, done=describe(size, count, unit, seconds))
 
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+        with _polling(draw, _POLL_SECONDS):
             yield
-            found = read_progress(folder)
-            done = describe(*found, unit, time.monotonic() - start)
-            bar.update(task, total=total_bytes or 1, completed=total_bytes or 1, done=done)
-        finally:
-            stop.set()
-            watcher.join()
+        draw()
+        bar.update(task, total=total_bytes or 1, completed=total_bytes or 1)
+
+
+@contextmanager
+def _events(
+    label: str,
+    total_bytes: int,
+    unit: str,
+    found: Callable[[], tuple[int, int, float]],
+    *,
+    live: bool,
+) -> Iterator[None]:
+    def write(state: str) -> None:
+        click.echo(stage_event(label, state, *found(), total_bytes, unit))
+
+    write("started")
+    with _polling(lambda: write("running"), _EVENT_SECONDS) if live else nullcontext():
+        yield
+    write("finished")
+
+
+@contextmanager
+def _polling(call: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call `call` every `seconds` from a thread while the body runs."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(seconds):
+            call()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def stage_event(
+    stage: str, state: str, size: int, count: int, seconds: float, total_bytes: int, unit: str
+) -> bytes:
+    """Return one line of `--json`: a JSON object on how far a stage is.
+
+    Its keys: `event` ("stage"), `stage`, `state` (started, running, finished), `bytes` done of
+    `total_bytes` (null where it cannot be known), `count` of `unit`, `seconds` since the start,
+    `bytes_per_second`, and `eta_seconds`, null as long as nothing is done or no total is known.
+    """
+    known = size > 0 and total_bytes > 0
+    return msgspec.json.encode(
+        {
+            "event": "stage",
+            "stage": stage,
+            "state": state,
+            "bytes": size,
+            "total_bytes": total_bytes or None,
+            "count": count,
+            "unit": unit,
+            "seconds": round(seconds, 3),
+            "bytes_per_second": round(size / max(seconds, 1e-9)),
+            "eta_seconds": round(max(total_bytes - size, 0) * seconds / size, 1) if known else None,
+        }
+    )
 
 
 def describe(size: int, count: int, unit: str, seconds: float) -> str:

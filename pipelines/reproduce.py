@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines import tokenize as tokenize_job
 from pipelines.commit import read_dataset
-from pipelines.curate.inputs import find_inputs, hash_inputs
+from pipelines.curate.inputs import find_inputs, hash_inputs, plain_hashes
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe, definitions
 from pipelines.runners import JobOptions
@@ -49,7 +49,7 @@ def _documents(manifest: Manifest, dataset: str, out: str, options: JobOptions) 
     web = "web_text" in manifest.content.definitions
     _check_definitions(manifest, definitions(recipe.signals, web=web), dataset)
     with tempfile.TemporaryDirectory() as scratch:  # not in `out`, which is the job's
-        hashed = hash_inputs(find_inputs(recipe), scratch, options)
+        hashed = plain_hashes(hash_inputs(find_inputs(recipe), scratch, options))
     _check_inputs(manifest, hashed)
     return curate(recipe, out, options)[0]
 

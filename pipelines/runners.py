@@ -52,12 +52,18 @@ class RunnerOptions(msgspec.Struct, frozen=True):
 
 
 class JobOptions(msgspec.Struct, frozen=True):
-    """How a job is run. `range_bytes` (decompressed) is the unit of the scan's work."""
+    """How a job is run. `range_bytes` (decompressed) is the unit of the scan's work.
+
+    `quiet` shows no progress, `events` writes it to stdout as JSON lines. `rehash`
+    reads every input file again, also those that look unchanged since they were hashed.
+    """
 
     runner: RunnerOptions = RunnerOptions()
     range_bytes: int = 32 << 20
     keep_work: bool = False
     quiet: bool = False
+    events: bool = False
+    rehash: bool = False
 
 
 def check_policy(options: RunnerOptions) -> None:

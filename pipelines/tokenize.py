@@ -141,7 +141,9 @@ def _run(
 
     total = parent.content.total
     size = total.bytes_kept if config.documents == "kept" else total.bytes_read
-    with show_progress("tokenize", size, context.progress, quiet=options.quiet):
+    with show_progress(
+        "tokenize", size, context.progress, quiet=options.quiet, events=options.events
+    ):
         run_pipeline(options.runner, build, label="tokenize")
     results = []
     for shard in numbers:

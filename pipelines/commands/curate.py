@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.commands.options import job_options, runner_options
+from pipelines.commands.options import dataset_event, job_options, runner_options
 from shards.config import load_recipe
 from shards.console import console, quiet_option, recipe_options
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0.001, max=1e6),
     help="Size of one unit of work, in MB of text. Never changes the result.",
 )
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read every input again, also those of unchanged size, time and inode.",
+)
 @runner_options
 @quiet_option
 def curate_command(
@@ -33,9 +38,11 @@ def curate_command(
     out: str,
     workers: int,
     range_mb: float,
+    rehash: bool,
     runner: str,
     keep_work: bool,
     quiet: bool,
+    events: bool,
     beam_args: tuple[str, ...],
 ) -> None:
     """Read raw corpora, measure, filter and deduplicate; write kept shards and a ledger.
@@ -52,6 +59,8 @@ def curate_command(
         beam_args,
         keep_work=keep_work,
         quiet=quiet,
+        events=events,
+        rehash=rehash,
         range_bytes=int(range_mb * 1e6),
     )
     checked = curate_recipe(load_recipe(recipe, overrides))
@@ -83,6 +92,9 @@ def curate_command(
             markup=False,
             soft_wrap=True,
         )
+    if events:
+        dataset_event(manifest, out, ran=ran)
+        return
     click.echo(
         f"{'curated' if ran else 'up to date:'} {out}: dataset {manifest.dataset_id},"
         f" {total.read:,} documents read = {total.kept:,} kept + {total.dropped:,} dropped"

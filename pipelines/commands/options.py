@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec
 
 if TYPE_CHECKING:
     from pipelines.runners import JobOptions
+    from shards.manifest import Manifest
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+events_option = click.option(
+    "--json",
+    "events",
+    is_flag=True,
+    help="Write progress and result to stdout, one JSON object a line.",
+)
 
 workers_option = click.option(
     "--workers", default=1, show_default=True, help="Worker processes on this machine."
@@ -16,7 +25,7 @@ workers_option = click.option(
 
 
 def runner_options(function: F) -> F:
-    """Add `--workers`, `--runner`, `--keep-work` and what follows `--`: options of Beam."""
+    """Add `--workers`, `--runner`, `--keep-work`, `--json` and what follows `--` for Beam."""
     function = click.argument("beam_args", nargs=-1, type=click.UNPROCESSED)(function)
     function = click.option("--keep-work", is_flag=True, help="Keep the intermediate files.")(
         function
@@ -24,7 +33,21 @@ def runner_options(function: F) -> F:
     function = click.option(
         "--runner", default="", help="A Beam runner, e.g. SparkRunner. [default: in process]"
     )(function)
-    return workers_option(function)
+    return workers_option(events_option(function))
+
+
+def dataset_event(manifest: "Manifest", out: str, *, ran: bool) -> None:
+    """Write the last line of `--json`: what was made, or was there (`ran` false)."""
+    total = manifest.content.total
+    facts = {
+        "event": "dataset",
+        "out": out,
+        "dataset_id": manifest.dataset_id,
+        "kind": manifest.content.kind,
+        "ran": ran,
+        **msgspec.to_builtins(total),
+    }
+    click.echo(msgspec.json.encode(facts))
 
 
 def job_options(
@@ -34,6 +57,8 @@ def job_options(
     *,
     keep_work: bool,
     quiet: bool,
+    events: bool = False,
+    rehash: bool = False,
     range_bytes: int | None = None,
 ) -> "JobOptions":
     """Return checked job options.
@@ -41,12 +66,17 @@ def job_options(
     Raises:
         RecipeError: a runner or mode that loses data, or an option that Beam does not know.
     """
+    from msgspec.structs import replace
+
     from pipelines.runners import JobOptions, RunnerOptions, check_policy
 
+    runner_options = RunnerOptions(runner, workers, beam_args)
+    check_policy(runner_options)
     options = JobOptions(
-        RunnerOptions(runner, workers, beam_args), keep_work=keep_work, quiet=quiet
+        runner_options,
+        keep_work=keep_work,
+        quiet=quiet or events,
+        events=events,
+        rehash=rehash,
     )
-    check_policy(options.runner)
-    if range_bytes is None:
-        return options
-    return JobOptions(options.runner, range_bytes, keep_work, quiet)
+    return options if range_bytes is None else replace(options, range_bytes=range_bytes)

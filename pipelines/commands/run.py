@@ -2,7 +2,7 @@
 
 import click
 
-from pipelines.commands.options import workers_option
+from pipelines.commands.options import events_option, workers_option
 from shards.config import load_recipe
 from shards.console import quiet_option, recipe_options
 
@@ -11,9 +11,16 @@ from shards.console import quiet_option, recipe_options
 @recipe_options
 @click.option("--out", required=True, type=click.Path(), help="Folder for everything.")
 @workers_option
+@events_option
 @quiet_option
 def run_command(
-    recipe: str, overrides: tuple[str, ...], dry_run: bool, out: str, workers: int, quiet: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    out: str,
+    workers: int,
+    events: bool,
+    quiet: bool,
 ) -> None:
     """Run curate, tokenizer, tokenize, study and report; what is already done is skipped.
 
@@ -24,9 +31,9 @@ def run_command(
     extra = ("--quiet",) if quiet else ()
     table = load_recipe(recipe, overrides)
     check_tables(table)
-    stages = chain(recipe, table, out, overrides, extra, workers)
+    stages = chain(recipe, table, out, overrides, extra, workers, events=events)
     checks = [stage for stage in stages if stage.label != "report"]
     if dry_run:
         checks = [type(stage)(stage.label, (*stage.arguments, "--dry-run")) for stage in checks]
         raise SystemExit(run_chain(checks, dry=True))
-    raise SystemExit(check_chain(checks) or run_chain(stages))
+    raise SystemExit(check_chain(checks) or run_chain(stages, events=events))

@@ -2,7 +2,7 @@
 
 import click
 
-from pipelines.commands.options import job_options, runner_options
+from pipelines.commands.options import dataset_event, job_options, runner_options
 from shards.config import decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
 
@@ -25,6 +25,7 @@ def tokenize_command(
     runner: str,
     keep_work: bool,
     quiet: bool,
+    events: bool,
     beam_args: tuple[str, ...],
 ) -> None:
     """Encode a curated dataset into Arrow token shards; every document is checked to come back.
@@ -33,12 +34,17 @@ def tokenize_command(
     """
     from pipelines.tokenize import TokenizeConfig, tokenize
 
-    options = job_options(workers, runner, beam_args, keep_work=keep_work, quiet=quiet)
+    options = job_options(
+        workers, runner, beam_args, keep_work=keep_work, quiet=quiet, events=events
+    )
     config = decode(load_recipe(recipe, overrides), "tokenize", TokenizeConfig)
     if dry_run:
         console.print(f"recipe is valid; would tokenize {config.documents} documents; nothing run")
         return
     manifest, ran = tokenize(data, tokenizer, out, config, options)
+    if events:
+        dataset_event(manifest, out, ran=ran)
+        return
     stats = manifest.content.stats
     click.echo(
         f"{'tokenized' if ran else 'up to date:'} {out}: dataset {manifest.dataset_id},"

@@ -1,14 +1,22 @@
 """Hash the input files, each as one Beam element: their content names every document."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import xxhash
 
 from pipelines import files
 from pipelines.beam import beam
 from pipelines.commit import WORK
+from pipelines.curate.hash_cache import (
+    HashedFile,
+    hashed_file,
+    read_record,
+    stamp,
+    still_holds,
+)
 from pipelines.progress import ProgressLog, progress_folder, show_progress
 from pipelines.recipe import CurateRecipe
 from pipelines.runners import JobOptions, RunnerOptions, run_pipeline
@@ -48,46 +56,76 @@ def check_apart(found: list[tuple[str, int]], out: str) -> None:
             raise InputError(f"{path}: lies in the output folder {out}; choose another --out")
 
 
-def stamps(found: list[tuple[str, int]]) -> dict[str, tuple[int, int]]:
-    """Return (bytes, mtime in ns) of each local input, (-1, -1) of one that is gone.
-
-    Objects of remote stores are replaced as a whole, and have no stamp.
-    """
-    result = {}
-    for path, _ in found:
-        if files.is_local(path):
-            try:
-                stat = Path(path).stat()
-                result[path] = (stat.st_size, stat.st_mtime_ns)
-            except OSError:
-                result[path] = (-1, -1)
-    return result
+def stamps(found: list[tuple[str, int]]) -> dict[str, tuple[int, int, int]]:
+    """Return the stamp of each local input; objects of remote stores are replaced as a whole."""
+    return {path: stamp(path) for path, _ in found if files.is_local(path)}
 
 
 def hash_inputs(
-    found: list[tuple[str, int]], out: str, options: JobOptions
-) -> list[tuple[str, int, str]]:
-    """Hash the input files: (path, bytes, xxh3-128 hex), in the same order."""
-    total = sum(size for _, size in found)
+    found: list[tuple[str, int]],
+    out: str,
+    options: JobOptions,
+    known: Mapping[str, HashedFile] | None = None,
+) -> dict[str, HashedFile]:
+    """Hash the input files, in the same order; those whose hash still holds are not read.
+
+    Args:
+        found: (path, bytes) of each input.
+        out: the output folder, whose work folder keeps the hashes for a run that goes on.
+        options: how to run; with `rehash` every file is read, whatever is known of it.
+        known: path → what an earlier dataset in `out` says.
+
+    Returns:
+        Path → hash, and what the file system said of the file.
+
+    Raises:
+        InputError: a file that cannot be read.
+        ReconcileError: the runner lost one.
+    """
     folder = files.join(out, WORK, "inputs")
-    progress = progress_folder(out, "hash")
+    done = {} if options.rehash else _still_known(found, folder, known or {})
+    todo = [(path, size) for path, size in found if path not in done]
+    if todo:
+        _hash(todo, folder, progress_folder(out, "hash"), options)
+    return {path: done.get(path) or _read_hash(folder, path) for path, _ in found}
+
+
+def plain_hashes(hashed: Mapping[str, HashedFile]) -> list[tuple[str, int, str]]:
+    """Return (path, bytes, xxh3-128 hex) of each input, as a plan takes them."""
+    return [(path, record.bytes, record.hash) for path, record in hashed.items()]
+
+
+def _still_known(
+    found: list[tuple[str, int]], folder: str, known: Mapping[str, HashedFile]
+) -> dict[str, HashedFile]:
+    done = {}
+    for path, _ in found:
+        record = read_record(_hash_path(folder, path)) or known.get(path)
+        if record and still_holds(record, stamp(path)):
+            done[path] = record
+    return done
+
+
+def _hash(todo: list[tuple[str, int]], folder: str, progress: str, options: JobOptions) -> None:
+    total = sum(size for _, size in todo)
 
     def build(pipeline: Any) -> None:
         _ = (
             pipeline
-            | "files" >> beam.Create(found, reshuffle=True)
+            | "files" >> beam.Create(todo, reshuffle=True)
             | "hash" >> beam.ParDo(HashFiles(folder, progress))
         )
 
     alone = total < _ALONE_BYTES and not options.runner.runner
     runner = RunnerOptions() if alone else options.runner
-    with show_progress("hash", total, progress, quiet=options.quiet):
+    with show_progress(
+        "hash", total, progress, unit="file(s)", quiet=options.quiet, events=options.events
+    ):
         run_pipeline(runner, build, label="hash")
-    return [(path, size, _read_hash(folder, path)) for path, size in found]
 
 
 class HashFiles(beam.DoFn):
-    """(path, bytes) → a small result file with the xxh3-128 (hex) of its content."""
+    """(path, bytes) → a small result file, a `HashedFile` with the xxh3-128 of its content."""
 
     def __init__(self, folder: str, progress: str) -> None:
         self._folder = folder
@@ -98,12 +136,16 @@ class HashFiles(beam.DoFn):
 
     def process(self, element: tuple[str, int]) -> Iterator[str]:
         path, size = element
+        before = stamp(path)
         digest = xxhash.xxh3_128()
+        read = 0
         with files.open_file(path) as file:
             while chunk := file.read(_READ_BYTES):
                 digest.update(chunk)
-        files.write_atomic(_hash_path(self._folder, path), digest.hexdigest().encode())
-        self._log.add(size, 0)
+                read += len(chunk)
+        record = hashed_file(digest.hexdigest(), read, before)
+        files.write_atomic(_hash_path(self._folder, path), msgspec.json.encode(record))
+        self._log.add(size, 1)
         yield path
 
 
@@ -111,8 +153,8 @@ def _hash_path(folder: str, path: str) -> str:
     return files.join(folder, stable_hash(path))
 
 
-def _read_hash(folder: str, path: str) -> str:
-    place = _hash_path(folder, path)
-    if not files.exists(place):
+def _read_hash(folder: str, path: str) -> HashedFile:
+    record = read_record(_hash_path(folder, path))
+    if record is None:
         raise ReconcileError(f"{path}: was not hashed: the runner lost an element; run again")
-    return files.read_bytes(place).decode()
+    return record

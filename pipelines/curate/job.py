@@ -10,11 +10,12 @@ import msgspec
 from dedup.bands import banding
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, commit, current, own_output, run_facts, uncommit
+from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts, uncommit
 from pipelines.curate import fragments
 from pipelines.curate.against import find_earlier
 from pipelines.curate.evaluation import find_evaluation, identity, set_stats
-from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, stamps
+from pipelines.curate.hash_cache import HashedFile, committed_records
+from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, plain_hashes, stamps
 from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.reference import resolve_reference
@@ -28,7 +29,7 @@ from pipelines.progress import progress_folder, show_progress
 from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
 from pipelines.runners import JobOptions, run_pipeline
 from shards.console import console
-from shards.errors import InputError, ReconcileError
+from shards.errors import AssayError, InputError, ReconcileError
 from shards.hashing import stable_hash
 from shards.manifest import Content, Counts, Manifest, new_manifest
 
@@ -61,8 +62,8 @@ def _curate(
     recipe = resolve_reference(recipe, out)
     evaluation = find_evaluation(recipe.dedup.contamination)
     earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
-    hashed = hash_inputs(found, out, options)
-    plan = make_plan(hashed, recipe, options.range_bytes, evaluation, earlier)
+    hashed = hash_inputs(found, out, options, _committed(out))
+    plan = make_plan(plain_hashes(hashed), recipe, options.range_bytes, evaluation, earlier)
     if done := current(out, plan.stage_key):
         return done, False
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
@@ -84,10 +85,19 @@ def _curate(
             options,
             paths=[item.path for item in plan.inputs],
             recipe=_with_paths(asked, [path for path, _ in found]),
+            hashed=msgspec.to_builtins(hashed),
         ),
     )
     commit(out, manifest)
     return manifest, True
+
+
+def _committed(out: str) -> dict[str, HashedFile]:
+    """Return what an earlier dataset in `out` says of its input files; an unusable one, nothing."""
+    try:
+        return committed_records(read_dataset(out).run)
+    except AssayError:
+        return {}
 
 
 def _with_paths(recipe: CurateRecipe, paths: list[str]) -> dict[str, Any]:
@@ -98,7 +108,7 @@ def _with_paths(recipe: CurateRecipe, paths: list[str]) -> dict[str, Any]:
 
 
 def _check_unchanged(
-    found: list[tuple[str, int]], before: dict[str, tuple[int, int]], work: str
+    found: list[tuple[str, int]], before: dict[str, tuple[int, int, int]], work: str
 ) -> None:
     """Refuse fragments of a file that was written to between its hash and its scan."""
     for path, stamp in stamps(found).items():
@@ -118,7 +128,9 @@ def _stage(
     *,
     unit: str = "documents",
 ) -> None:
-    with show_progress(label, total, progress, unit=unit, quiet=options.quiet):
+    with show_progress(
+        label, total, progress, unit=unit, quiet=options.quiet, events=options.events
+    ):
         run_pipeline(options.runner, build, label=label)
 
 

@@ -1,5 +1,6 @@
 """The chain of a recipe: order, folders, and stopping at the first failure."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -116,3 +117,19 @@ def is_running(pid):
 
 def children(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_events_go_to_stdout_and_the_stages_write_theirs(capfd):
+    stages = chain("r.toml", {}, "out", (), events=True)
+    assert stages[0].arguments[-2:] == ("--json", "--quiet")
+    assert "--json" not in stages[1].arguments
+    assert run_chain([Stage("version", ("--version",)), Stage("bad", ("no-such",))], events=True)
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("{")]
+    events = [json.loads(line) for line in lines]
+    assert [(event["command"], event["state"]) for event in events] == [
+        ("version", "started"),
+        ("version", "finished"),
+        ("bad", "started"),
+        ("bad", "finished"),
+    ]
+    assert [events[1]["exit_code"], events[3]["exit_code"]] == [0, 2]
