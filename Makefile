@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 PACKAGES := pipelines tokenizer dedup shards trainer
 BENCHMARKS := dedup quality loader tokenize trainer study_stats pipeline
 
-.PHONY: install demo test lint types bench docs clean
+.PHONY: install demo test lint types bench docs wheel clean
 
 install: $(STAMP)
 
@@ -32,6 +32,11 @@ types: install
 
 bench: install
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+wheel: install
+	rm -rf build  # or setuptools would pack modules that are gone
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 docs: install
 	$(BIN)/pdoc --output-directory docs/api $(PACKAGES)

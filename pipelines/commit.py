@@ -15,6 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from pipelines import files
+from pipelines.environment import code_hash, shipped_packages
 from pipelines.runners import JobOptions
 from shards.atomic import is_partial
 from shards.errors import DatasetError, PlatformError, RecipeError
@@ -255,6 +256,8 @@ def run_facts(started: float, options: JobOptions, **facts: Any) -> dict[str, An
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "assay": metadata.version("assay-corpus"),
+        "code": code_hash(),
+        "shipped": shipped_packages(options.runner.beam_args),
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "options": msgspec.to_builtins(options),
         **facts,

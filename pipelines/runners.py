@@ -22,6 +22,7 @@ import msgspec
 import shards.errors
 from pipelines import worker
 from pipelines.beam import beam
+from pipelines.environment import shipped_packages
 from shards.console import Terminated
 from shards.errors import AssayError, PlatformError, RecipeError
 
@@ -93,6 +94,7 @@ def check_policy(options: RunnerOptions) -> None:
             f" (7 of 18 runs of a real pipeline); use --workers N for processes"
         )
     _check_beam_args(options.beam_args, portable=bool(runner))
+    shipped_packages(options.beam_args)
 
 
 class _Parser(argparse.ArgumentParser):
