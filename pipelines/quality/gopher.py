@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.quality.characters import UNICODE, classes
+from pipelines.quality.runs import EVENTS, PIECE_BYTES, decode, find_events
 from shards.jit import inline, kernel
 
 VERSION = f"gopher-quality-v1 (Unicode {UNICODE})"
@@ -37,33 +38,28 @@ _CLASSES = classes()
 
 @inline
 def _stop_word(data: npt.NDArray[np.uint8], begin: int, end: int) -> int:
-    """Return the bit of the stop word at `data[begin:end]`, 0 if it is none."""
-    if not 2 <= end - begin <= 4:
-        return 0
-    key = 0
-    for at in range(begin, end):
-        byte = int(data[at])
-        if 0x41 <= byte <= 0x5A:
-            byte |= 0x20
-        key = (key << 8) | byte
-    bit = 0
-    if key == _THE:
-        bit = 1
-    elif key == _BE:
-        bit = 2
-    elif key == _TO:
-        bit = 4
-    elif key == _OF:
-        bit = 8
-    elif key == _AND:
-        bit = 16
-    elif key == _THAT:
-        bit = 32
-    elif key == _HAVE:
-        bit = 64
-    elif key == _WITH:
-        bit = 128
-    return bit
+    """Return the bit of the stop word at `data[begin:end]`, 0 if it is none.
+
+    Without branches, which a processor would guess wrong once a word.
+    """
+    length, last = end - begin, end - 1
+    word = (
+        (int(data[begin]) << 24)
+        | (int(data[min(begin + 1, last)]) << 16)
+        | (int(data[min(begin + 2, last)]) << 8)
+        | int(data[min(begin + 3, last)])
+    )
+    key = ((word | 0x20202020) >> (8 * (4 - min(length, 4)))) | (0 if length <= 4 else -1)
+    return (
+        (key == _THE)
+        | (key == _BE) << 1
+        | (key == _TO) << 2
+        | (key == _OF) << 3
+        | (key == _AND) << 4
+        | (key == _THAT) << 5
+        | (key == _HAVE) << 6
+        | (key == _WITH) << 7
+    )
 
 
 @kernel("void(uint8[::1], int64[::1], uint8[::1], int64[:, ::1])")
@@ -74,6 +70,7 @@ def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     counts: npt.NDArray[np.int64],
 ) -> None:
     """Fill `counts[n, COUNTS]` in one pass over UTF-8; arguments as in `count`."""
+    events = np.empty(PIECE_BYTES + 1, np.int64)
     for i in range(offsets.shape[0] - 1):
         end = offsets[i + 1]
         chars = words = word_chars = hashes = ellipses = 0
@@ -81,62 +78,60 @@ def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
         in_word = line_begun = line_trails_off = False
         dots = 0  # dots that end here
         first_letter = after_letter = -1  # of the word
-        at = offsets[i]
-        # One step past the end closes the last word and the last line, like a newline that is
-        # not counted.
-        while at <= end:
-            begin = at
-            point = 0x0A
-            if at < end:
-                point = int(data[at])
-                chars += 1
-            at += 1
-            if point >= 0x80:
-                extra = 1 if point < 0xE0 else 2 if point < 0xF0 else 3
-                point &= 0x3F >> extra
-                for _ in range(extra):
-                    if at < end:
-                        point = (point << 6) | (data[at] & 0x3F)
-                        at += 1
-            kind = classes[point] if point < classes.shape[0] else 0
-            if kind == 1:  # SPACE
-                if in_word:
-                    words += 1
-                    in_word = False
-                    if first_letter >= 0:
-                        alphabetic += 1
-                        stops |= _stop_word(data, first_letter, after_letter)
-                        first_letter = -1
-                dots = 0
-                if point == 0x0A:
-                    if line_begun:
-                        lines += 1
-                        if line_trails_off:
-                            ellipsis_lines += 1
-                    line_begun = line_trails_off = False
-                continue
-            in_word = True
-            word_chars += 1
-            if not line_begun:
-                line_begun = True
-                if point in (0x2022, 0x2D, 0x2A):  # • - *
-                    bullets += 1
-            if kind == 2:  # ALPHABETIC
-                if first_letter < 0:
-                    first_letter = begin
-                after_letter = at
-            if point == 0x2E:  # .
-                dots += 1
-                if dots % 3 == 0:
-                    ellipses += 1
-                line_trails_off = dots >= 3
-            else:
-                dots = 0
-                line_trails_off = point == 0x2026  # …
-                if line_trails_off:
-                    ellipses += 1
-                elif point == 0x23:  # #
-                    hashes += 1
+        at = piece = offsets[i]
+        while piece <= end:
+            piece_end = min(piece + PIECE_BYTES, end)
+            for k in range(find_events(data, piece, piece_end, end, events, EVENTS)):
+                event = events[k]
+                if event > at:  # ASCII letters stand before it
+                    chars += event - at
+                    word_chars += event - at
+                    in_word = line_begun = True
+                    line_trails_off = False
+                    dots = 0
+                    if first_letter < 0:
+                        first_letter = at
+                    after_letter = event
+                # The end closes the last word and the last line, like a newline that is not
+                # counted.
+                point, at = decode(data, event, end)
+                chars += event < end
+                kind = classes[point] if point < classes.shape[0] else 0
+                if kind == 1:  # SPACE
+                    if in_word:
+                        words += 1
+                        in_word = False
+                        if first_letter >= 0:
+                            alphabetic += 1
+                            stops |= _stop_word(data, first_letter, after_letter)
+                            first_letter = -1
+                    dots = 0
+                    if point == 0x0A:
+                        lines += line_begun
+                        ellipsis_lines += line_trails_off
+                        line_begun = line_trails_off = False
+                    continue
+                in_word = True
+                word_chars += 1
+                if not line_begun:
+                    line_begun = True
+                    if point in (0x2022, 0x2D, 0x2A):  # • - *
+                        bullets += 1
+                if kind == 2:  # ALPHABETIC
+                    if first_letter < 0:
+                        first_letter = event
+                    after_letter = at
+                if point == 0x2E:  # .
+                    dots += 1
+                    if dots % 3 == 0:
+                        ellipses += 1
+                    line_trails_off = dots >= 3
+                else:
+                    dots = 0
+                    line_trails_off = point == 0x2026  # …
+                    ellipses += line_trails_off
+                    hashes += point == 0x23  # #
+            piece = piece_end if piece_end < end else end + 1
         row = counts[i]
         row[0], row[1], row[2], row[3], row[4] = chars, words, word_chars, hashes, ellipses
         row[5], row[6], row[7], row[8] = lines, bullets, ellipsis_lines, alphabetic

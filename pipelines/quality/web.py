@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.quality.characters import UNICODE, traits
+from pipelines.quality.runs import EVENTS, PIECE_BYTES, SEED, decode, find_events, hash_lower, step
 from shards.jit import inline, kernel
 
 VERSION = f"refinedweb-redpajama-v1 (Unicode {UNICODE})"
@@ -51,9 +52,10 @@ _TEXTS = np.frombuffer("".join(PHRASES).encode(), np.uint8).copy()
 _CUTS = np.cumsum([0, *map(len, PHRASES)]).astype(np.int64)
 _TRAITS = traits()
 _LOGS = np.array([0, *(round(math.log(c) * LOG_UNIT) for c in range(1, 4096))], np.int64)
-_OFFSET_BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-"""FNV-1a's of 64 bits. Words of equal hash are taken for the same: of a million different words,
-two are with a probability of 3e-8."""
+_CHARACTER = np.uint64(1 << 63)
+"""Tells a character's value from that of a run of ASCII letters, all of whose bytes are below 128.
+Words of equal hash are taken for the same: of a million different words, two are with a
+probability of 3e-8."""
 _HALF = np.uint64(32)
 
 UInt8 = npt.NDArray[np.uint8]
@@ -62,27 +64,30 @@ UInt64 = npt.NDArray[np.uint64]
 
 
 @inline
-def _lower(byte: int) -> int:
-    """Return an ASCII letter's lower case, any other byte as it is."""
-    return byte | 0x20 if 0x41 <= byte <= 0x5A else byte
+def _is_suffix(letter: int) -> bool:
+    """Tell whether a letter can stand behind a number: K, M or B, in either case."""
+    return letter | 0x20 in (0x6B, 0x6D, 0x62)
 
 
 @inline
-def _begins(data: UInt8, at: int, end: int, texts: UInt8, begin: int, length: int) -> bool:
-    """Tell whether a phrase begins at `at`."""
+def _begins(data: UInt8, at: int, end: int, phrase: int) -> bool:
+    """Tell whether one of `PHRASES`, by its place, begins at `at`, in any ASCII case."""
+    begin = _CUTS[phrase]
+    length = _CUTS[phrase + 1] - begin
     if at + length > end:
         return False
-    for k in range(length):  # noqa: SIM110 - numba has no generators
-        if _lower(data[at + k]) != texts[begin + k]:
+    for k in range(length):
+        byte = data[at + k]
+        if (byte | 0x20 if 0x41 <= byte <= 0x5A else byte) != _TEXTS[begin + k]:
             return False
     return True
 
 
 @inline
-def _log(count: int, logs: Int64) -> int:
+def _log(count: int) -> int:
     """Return ln(count) in units of 1 / LOG_UNIT."""
-    if count < logs.shape[0]:
-        return int(logs[count])
+    if count < _LOGS.shape[0]:
+        return int(_LOGS[count])
     return int(np.rint(math.log(count) * LOG_UNIT))
 
 
@@ -96,7 +101,7 @@ def _add_term(hashed: np.uint64, hashes: UInt64, repeats: Int64) -> int:
         repeats: int64 (as many), how often the word of the same place has occurred.
     """
     if hashed == 0:
-        hashed = _PRIME
+        hashed = SEED
     slot = np.int64(hashed ^ (hashed >> _HALF)) & (hashes.shape[0] - 1)
     while hashes[slot] != hashed:
         if hashes[slot] == 0:
@@ -109,22 +114,19 @@ def _add_term(hashed: np.uint64, hashes: UInt64, repeats: Int64) -> int:
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int64[::1], uint8[::1], uint8[::1], int64[::1], int64[::1],"
-    " uint64[::1], int64[::1], int64[:, ::1])"
+    "void(uint8[::1], int64[::1], int64[::1], uint8[::1], uint64[::1], int64[::1], int64[:, ::1])"
 )
 def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
     data: UInt8,
     offsets: Int64,
     words: Int64,
     traits: UInt8,
-    texts: UInt8,
-    cuts: Int64,
-    logs: Int64,
     hashes: UInt64,
     repeats: Int64,
     counts: Int64,
 ) -> None:
     """Fill `counts[n, COUNTS]`; `hashes` and `repeats` have room for the most words twice."""
+    events = np.empty(PIECE_BYTES + 1, np.int64)
     for i in range(offsets.shape[0] - 1):
         end = offsets[i + 1]
         size = 2
@@ -138,115 +140,120 @@ def _count(  # noqa: PLR0912, PLR0915 - one pass with all its state in registers
         # of the line
         line_words = letters = uppers = digits = 0
         signs = read_more = items = number = named = False
+        more_end = 0
         # of the word
         in_word = False
         chars = word_letters = word_uppers = 0
         number_state = 0  # 1: digits, dots and commas so far; 2: then a suffix; 0: no number
         in_term = False
-        hashed = term_hash = _OFFSET_BASIS
-        at = offsets[i]
-        # One step past the end closes the last word and the last line.
-        while at <= end:
-            start = at
-            point = 0x0A
-            if at < end:
-                point = int(data[at])
-            at += 1
-            if point >= 0x80:
-                extra = 1 if point < 0xE0 else 2 if point < 0xF0 else 3
-                point &= 0x3F >> extra
-                for _ in range(extra):
-                    if at < end:
-                        point = (point << 6) | (data[at] & 0x3F)
-                        at += 1
-            trait = traits[point] if point < traits.shape[0] else 0
-            if trait & 1:  # IS_SPACE
-                if in_word:
-                    in_word = False
-                    line_words += 1
-                    letters += word_letters
-                    uppers += word_uppers
-                    all_caps += word_letters > 0 and word_uppers == word_letters
-                    if line_words == 1:
-                        number = number_state > 0
-                    elif line_words == 2:
-                        named = word_letters == chars
-                    if in_term:
-                        n_terms += 1
-                        before = _add_term(term_hash, table, repeats)
-                        if before:
-                            after = before + 1
-                            log_counts += after * _log(after, logs) - before * _log(before, logs)
-                        else:
-                            known += 1
-                        in_term = False
-                if point == 0x0A:
-                    if line_words > 0:
-                        is_upper = 2 * uppers > letters
-                        is_numeric = digits > 0 and letters == 0
-                        is_counter = line_words == 2 and number and named
-                        is_navigation = line_words <= NAVIGATION_WORDS and (
-                            signs or read_more or items
-                        )
-                        row[UPPERCASE_LINES] += is_upper
-                        row[NUMERIC_LINES] += is_numeric
-                        row[COUNTER_LINES] += is_counter
-                        row[ONE_WORD_LINES] += line_words == 1
-                        row[NAVIGATION_LINES] += is_navigation
-                        if is_upper or is_numeric or is_counter or is_navigation or line_words == 1:
-                            row[CORRECTED_WORDS] += line_words
-                    uppercase += uppers
-                    n_digits += digits
-                    line_words = letters = uppers = digits = 0
-                    signs = read_more = items = number = named = False
-                continue
-            if in_term and trait & 2 and point < 0x80 and not (number_state or read_more):
-                chars += 1  # most characters: an ASCII letter in a word
-                word_letters += 1
-                word_uppers += (trait & 4) > 0
-                hashed = (hashed ^ np.uint64(point | 0x20)) * _PRIME
-                term_hash = hashed
-                continue
-            if not in_word:
-                in_word = True
-                chars = word_letters = word_uppers = 0
-                number_state = 1 if trait & 8 else 0
-                letter = point | 0x20
-                if letter == 0x73 and line_words == 0:  # s
-                    signs = _begins(data, start, end, texts, cuts[0], cuts[1] - cuts[0]) or _begins(
-                        data, start, end, texts, cuts[1], cuts[2] - cuts[1]
-                    )
-                elif letter == 0x72:  # r
-                    if _begins(data, start, end, texts, cuts[2], cuts[3] - cuts[2]):
-                        read_more = True
-                        more_end = start + cuts[3] - cuts[2]
-                elif letter == 0x69 and not items:  # i
-                    items = _begins(data, start, end, texts, cuts[3], cuts[4] - cuts[3])
-            chars += 1
-            if read_more and start >= more_end and point not in (0x2E, 0x2026, 0x3E, 0xBB, 0x2192):
-                read_more = False  # not at the end: more than . … > » → follows
-            if number_state == 1 and not trait & 8 and point not in (0x2C, 0x2E):  # , .
-                is_suffix = point in (0x4B, 0x6B, 0x4D, 0x6D, 0x42, 0x62, 0x2B)  # K M B +
-                number_state = 2 if is_suffix else 0
-            elif number_state == 2:
-                number_state = 0
-            if trait & 10:  # a letter or a digit
-                if not in_term:
-                    in_term = True
-                    hashed = _OFFSET_BASIS
-                if trait & 2:
-                    word_letters += 1
-                    word_uppers += (trait & 4) > 0
-                else:
-                    digits += 1
-            if in_term:
-                for k in range(start, at):
-                    hashed = (hashed ^ np.uint64(_lower(data[k]))) * _PRIME
-                if trait & 10:
+        hashed = term_hash = SEED
+        at = piece = offsets[i]
+        while piece <= end:
+            piece_end = min(piece + PIECE_BYTES, end)
+            for k in range(find_events(data, piece, piece_end, end, events, EVENTS)):
+                event = events[k]
+                run = event - at
+                if run > 0:  # ASCII letters stand before it
+                    if not in_word:
+                        in_word = True
+                        chars = word_letters = word_uppers = number_state = 0
+                        letter = data[at] | 0x20
+                        if letter == 0x73 and line_words == 0:  # s
+                            signs = _begins(data, at, end, 0) or _begins(data, at, end, 1)
+                        elif letter == 0x72:  # r
+                            if _begins(data, at, end, 2):
+                                read_more = True
+                                more_end = at + _CUTS[3] - _CUTS[2]
+                        elif letter == 0x69:  # i
+                            items = items or _begins(data, at, end, 3)
+                    if read_more and event > more_end:
+                        read_more = False  # not at the end
+                    if number_state:
+                        is_suffix = number_state == 1 and run == 1 and _is_suffix(data[at])
+                        number_state = 2 if is_suffix else 0
+                    if not in_term:
+                        in_term = True
+                        hashed = SEED
+                    hashed, run_uppers = hash_lower(data, at, event, hashed)
                     term_hash = hashed
+                    chars += run
+                    word_letters += run
+                    word_uppers += run_uppers
+                # The end closes the last word and the last line.
+                point, at = decode(data, event, end)
+                trait = traits[point] if point < traits.shape[0] else 0
+                if trait & 1:  # IS_SPACE
+                    if in_word:
+                        in_word = False
+                        line_words += 1
+                        letters += word_letters
+                        uppers += word_uppers
+                        all_caps += word_letters > 0 and word_uppers == word_letters
+                        if line_words == 1:
+                            number = number_state > 0
+                        elif line_words == 2:
+                            named = word_letters == chars
+                        if in_term:
+                            in_term = False
+                            n_terms += 1
+                            before = _add_term(term_hash, table, repeats)
+                            if before:
+                                after = before + 1
+                                log_counts += after * _log(after) - before * _log(before)
+                            else:
+                                known += 1
+                    if point == 0x0A:
+                        if line_words > 0:
+                            is_upper = 2 * uppers > letters
+                            is_numeric = digits > 0 and letters == 0
+                            is_counter = line_words == 2 and number and named
+                            is_navigation = line_words <= NAVIGATION_WORDS and (
+                                signs or read_more or items
+                            )
+                            is_one_word = line_words == 1
+                            row[UPPERCASE_LINES] += is_upper
+                            row[NUMERIC_LINES] += is_numeric
+                            row[COUNTER_LINES] += is_counter
+                            row[ONE_WORD_LINES] += is_one_word
+                            row[NAVIGATION_LINES] += is_navigation
+                            if is_upper or is_numeric or is_counter or is_navigation or is_one_word:
+                                row[CORRECTED_WORDS] += line_words
+                        uppercase += uppers
+                        n_digits += digits
+                        line_words = letters = uppers = digits = 0
+                        signs = read_more = items = number = named = False
+                    continue
+                if not in_word:
+                    in_word = True
+                    chars = word_letters = word_uppers = 0
+                    number_state = 1 if trait & 8 else 0
+                chars += 1
+                if (
+                    read_more
+                    and event >= more_end
+                    and point not in (0x2E, 0x2026, 0x3E, 0xBB, 0x2192)
+                ):
+                    read_more = False  # not at the end: more than . … > » → follows
+                if number_state == 1 and not trait & 8 and point not in (0x2C, 0x2E):  # , .
+                    number_state = 2 if point == 0x2B else 0  # +
+                elif number_state == 2:
+                    number_state = 0
+                is_named = trait & 10  # a letter or a digit
+                if is_named:
+                    if not in_term:
+                        in_term = True
+                        hashed = SEED
+                    word_letters += (trait & 2) > 0
+                    word_uppers += (trait & 4) > 0
+                    digits += (trait & 8) > 0
+                if in_term:
+                    hashed = step(hashed, np.uint64(point) | _CHARACTER)
+                    if is_named:
+                        term_hash = hashed
+            piece = piece_end if piece_end < end else end + 1
         row[ALL_CAPS_WORDS], row[UPPERCASE], row[DIGITS] = all_caps, uppercase, n_digits
         row[TERMS], row[UNIQUE_TERMS] = n_terms, known
-        row[LOG_TERMS] = _log(max(n_terms, 1), logs)
+        row[LOG_TERMS] = _log(max(n_terms, 1))
         row[LOG_COUNTS] = log_counts
 
 
@@ -264,7 +271,7 @@ def count(data: UInt8, offsets: Int64, words: Int64) -> Int64:
     counts = np.empty((len(offsets) - 1, COUNTS), np.int64)
     room = max(2, 1 << (2 * int(words.max(initial=0)) - 1).bit_length())
     hashes, repeats = np.empty(room, np.uint64), np.empty(room, np.int64)
-    _count(data, offsets, words, _TRAITS, _TEXTS, _CUTS, _LOGS, hashes, repeats, counts)
+    _count(data, offsets, words, _TRAITS, hashes, repeats, counts)
     return counts
 
 

@@ -18,6 +18,14 @@ from shards.errors import PlatformError
 
 DEEPEST = 1000
 
+SURELY_UTF8 = 6
+"""So many characters that are not ASCII, in bytes that are all UTF-8, are no chance."""
+
+WRONG = 4
+"""A header that says UTF-8 is not believed where more than one in four such characters is none."""
+
+_NOT_ASCII = re.compile(r"[^\0-\x7f]+")
+
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
 _FLAT = re.compile(
     r"area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|param|source|t[dhr]"
@@ -30,9 +38,10 @@ _FLAT = re.compile(
 def page_text(page: Page) -> str:
     """Return the main content of an HTML page as plain text with its paragraphs, or plain text.
 
-    The character set is the header's, else the one that the page's `meta` element names, else what
-    its bytes look like; the browsers' names and meanings hold (WHATWG: latin1 is windows-1252),
-    then Python's.
+    The character set is UTF-8 where the bytes can be nothing else, else the header's, else the one
+    that the page's `meta` element names, else what its bytes look like; the browsers' names and
+    meanings hold (WHATWG: latin1 is windows-1252), then Python's. Servers often name one for all
+    their files, so a header is not believed against the bytes (`SURELY_UTF8`, `WRONG`).
 
     Raises:
         PageError: `empty_text`, where nothing is left.
@@ -61,20 +70,41 @@ def definition() -> str:
         found = version("resiliparse")
     except PackageNotFoundError:
         found = "not installed"
-    return f"main-content-v2 (resiliparse {found})"
+    return f"main-content-v3 (resiliparse {found})"
 
 
 def _decode(page: Page, encoding: Any) -> str:
     """Decode a page's body; `encoding` is resiliparse's module."""
+    is_utf8, multibyte = _utf8(page.body)
+    if is_utf8 and multibyte >= SURELY_UTF8:
+        return page.body.decode().removeprefix("\ufeff")
     if page.charset:
         name = encoding.map_encoding_to_html5(page.charset, fallback_utf8=False) or page.charset
         try:
-            codecs.lookup(name)
-            return _without_surrogates(encoding.bytes_to_str(page.body, name))
+            says_utf8 = codecs.lookup(name).name == "utf-8"
+            text = _without_surrogates(encoding.bytes_to_str(page.body, name))
         except (LookupError, ValueError):  # no codec, or one that is not from bytes to text
             pass
+        else:
+            if not says_utf8 or is_utf8 or _is_mostly_utf8(page.body):
+                return text
     name = encoding.detect_encoding(page.body, from_html_meta=page.kind != "text/plain")
     return _without_surrogates(encoding.bytes_to_str(page.body, name))
+
+
+def _utf8(body: bytes) -> tuple[bool, int]:
+    """Tell whether bytes are UTF-8, and how many characters of them are not ASCII."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return False, 0
+    return True, 0 if text.isascii() else sum(map(len, _NOT_ASCII.findall(text)))
+
+
+def _is_mostly_utf8(body: bytes) -> bool:
+    """Tell whether at most one of `WRONG` characters that are not ASCII is no UTF-8."""
+    text = body.decode(errors="replace")
+    return text.count("\ufffd") * WRONG <= sum(map(len, _NOT_ASCII.findall(text)))
 
 
 def _without_surrogates(text: str) -> str:

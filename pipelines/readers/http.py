@@ -9,9 +9,13 @@ import zlib
 from email.message import Message
 from typing import NamedTuple
 
+import zstandard
+
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_TEXT = ("text/html", "application/xhtml+xml", "text/plain")
+TEXT = ("text/html", "application/xhtml+xml", "text/plain")
+"""Media types that hold a text."""
+_MOST_CODINGS = 4
 
 
 class Page(NamedTuple):
@@ -51,17 +55,20 @@ def parse_response(raw: bytes, max_bytes: int) -> Page:
         name, colon, value = line.partition(":")
         if colon:
             headers.setdefault(name.strip().lower(), value.strip())
-    kind, charset = _content_type(headers.get("content-type", ""))
-    if kind not in _TEXT:
+    kind, charset = content_type(headers.get("content-type", ""))
+    if kind not in TEXT:
         raise PageError("not_text", f"Content-Type is {kind[:80]!r}")
     if "chunked" in headers.get("transfer-encoding", "").lower():
         body = _dechunk(body)
-    for coding in reversed(headers.get("content-encoding", "").lower().split(",")):
+    codings = headers.get("content-encoding", "").lower().split(",")
+    if len(codings) > _MOST_CODINGS:  # each may take max_bytes and its time
+        raise PageError("bad_http", f"Content-Encoding names {len(codings)} codings")
+    for coding in reversed(codings):
         body = _decompress(body, coding.strip(), max_bytes)
     return Page(body, kind, charset)
 
 
-def _content_type(value: str) -> tuple[str, str | None]:
+def content_type(value: str) -> tuple[str, str | None]:
     """Return media type, HTML where none is stated, and character set."""
     if not value:
         return "text/html", None
@@ -85,13 +92,15 @@ def _dechunk(body: bytes) -> bytes:
 
 
 def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undo gzip or deflate; a body cut short gives what it has."""
+    """Undo gzip, deflate or zstd; of gzip and deflate, a body cut short gives what it has."""
     if coding in {"", "identity"}:
         return body
     if coding in {"gzip", "x-gzip"}:
         if not body.startswith(b"\x1f\x8b"):
             return body  # the crawler has done it
         member = zlib.decompressobj(wbits=31)
+    elif coding == "zstd":
+        return _decompress_zstd(body, max_bytes)
     elif coding == "deflate":
         wrapped = len(body) >= 2 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
         member = zlib.decompressobj(wbits=15 if wrapped else -15)
@@ -101,6 +110,22 @@ def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
         text = member.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise PageError("bad_http", f"Content-Encoding {coding!r}: {error}") from None
+    return _checked(text, max_bytes)
+
+
+def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
+    """Undo zstd (RFC 8878; windows of 8 MiB at most, RFC 9659)."""
+    if not body.startswith(b"\x28\xb5\x2f\xfd"):
+        return body  # the crawler has done it
+    decompressor = zstandard.ZstdDecompressor(max_window_size=8 << 20)
+    try:
+        with decompressor.stream_reader(body, read_across_frames=True) as reader:
+            return _checked(reader.read(max_bytes + 1), max_bytes)
+    except zstandard.ZstdError as error:
+        raise PageError("bad_http", f"Content-Encoding 'zstd': {error}") from None
+
+
+def _checked(text: bytes, max_bytes: int) -> bytes:
     if len(text) > max_bytes:
         raise PageError("record_too_large", f"the page decompresses to more than {max_bytes} bytes")
     return text

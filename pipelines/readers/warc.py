@@ -2,7 +2,7 @@
 
 | record | becomes |
 |---|---|
-| `conversion` (what WET files hold), `resource` | its text |
+| `conversion` (what WET files hold), `resource` | its text, that of HTML as below |
 | `response` to HTTP | the text of its page |
 | `warcinfo`, `request`, `metadata`, `revisit`, … | nothing: they hold no document |
 
@@ -13,7 +13,7 @@ a record: real crawls have wrong lengths, missing line ends and members cut off.
 
 from collections.abc import Callable, Iterator
 
-from pipelines.readers.http import Page, PageError, parse_response
+from pipelines.readers.http import TEXT, Page, PageError, content_type, parse_response
 from pipelines.readers.rows import Record
 from pipelines.readers.streams import Gap, Piece
 
@@ -24,6 +24,7 @@ _MAGIC = b"WARC/"
 _MAX_LINE_BYTES = 64 << 10
 _MAX_HEADERS = 1000
 _DOCUMENTS = ("response", "conversion", "resource")
+_UTF8 = (None, "utf-8", "utf8", "us-ascii")
 _CRAWLERS_OWN = "metadata:"
 """Begins the URL of what wget stores about itself: its log and arguments."""
 
@@ -155,8 +156,8 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
         return bad("corrupt_warc", f"Content-Length is {stated[:40]!r}")
     size = int(stated)
     is_document = kind in _DOCUMENTS and not (url or "").startswith(_CRAWLERS_OWN)
-    type_ = headers.get("content-type", "text/plain").lower()
-    is_text = kind == "response" or type_.startswith("text/plain")
+    media, charset = content_type(headers.get("content-type", "text/plain"))
+    is_text = kind == "response" or media in TEXT
     wanted = is_document and is_text and size <= max_bytes
     body = cursor.take(size, keep=wanted)
     if body is None:
@@ -165,11 +166,15 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
     if not is_document:
         return None
     if not is_text:
-        return bad("not_text", f"Content-Type is {type_[:80]!r}")
+        return bad("not_text", f"Content-Type is {media[:80]!r}")
     if not wanted:
         return bad("record_too_large", f"the record has {size} bytes, more than {max_bytes}")
+    if kind != "response" and media == "text/plain" and charset in _UTF8:
+        return start, body, Record(id_, None, url, body)
     try:
-        text = to_text(parse_response(body, max_bytes)).encode() if kind == "response" else body
+        is_page = kind == "response"
+        page = parse_response(body, max_bytes) if is_page else Page(body, media, charset)
+        text = to_text(page).encode()
     except PageError as error:
         return bad(*error.args)
     return start, text, Record(id_, None, url, text)

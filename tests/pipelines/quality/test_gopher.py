@@ -70,8 +70,13 @@ MULTILINGUAL = [
 ]
 
 
+LONG = ["Wörter, die be… stehen:\n" * 500, "x" * 4095 + ". the", "x" * 4096 + "\n", "é" * 4099]
+"""Longer than the pieces that the kernels look at."""
+
+
 @given(st.lists(TEXTS.map("".join), min_size=1, max_size=5))
 @example(MULTILINGUAL)
+@example(LONG)
 @example(["", " ", "\n\n", "a", "...", "x" * 300])
 def test_every_count_is_the_references(texts):
     assert counted(texts) == [reference(text) for text in texts]

@@ -1,3 +1,6 @@
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -91,3 +94,41 @@ def test_without_its_model_the_recipe_is_refused(monkeypatch, name, value, messa
     monkeypatch.undo()
     language._model.cache_clear()
     assert definition() == definitions(CONFIG)["language"]
+
+
+class FakeEldc:
+    """Has the functions of eldc that are used, and knows one language."""
+
+    def init(self):
+        self.known = ("de", 0.94177)
+
+    def set_scores(self, n):
+        assert n == 1
+
+    def detect_details(self, text):
+        code, score = self.known
+        found = "Hund" in text
+        return SimpleNamespace(
+            language=code if found else "und", scores={code: score} if found else {}
+        )
+
+
+def test_eldc_is_another_detector_with_the_same_columns(monkeypatch):
+    monkeypatch.setitem(sys.modules, "eldc", FakeEldc())
+    monkeypatch.setattr(language, "version", lambda name: {"eldc": "0.4.0"}[name])
+    language._eldc.cache_clear()
+    config = SignalsConfig(language="eldc")
+    check_signals(config)
+    found = compute_signals(*flat(pa.array([GERMAN, "", "12"], pa.large_string())), config)
+    language._eldc.cache_clear()
+    assert list(found) == list(known_signals(config)) == list(known_signals(CONFIG))
+    assert found["lang"].tolist() == ["de", "und", "und"]
+    assert found["lang_confidence"].tolist() == [np.float32(0.942), 0, 0]
+    assert definitions(config)["language"] == "eldc-v1 (eldc 0.4.0)"
+
+
+def test_without_eldc_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "eldc", None)
+    language._eldc.cache_clear()
+    with pytest.raises(PlatformError, match="pip install eldc"):
+        check_signals(SignalsConfig(language="eldc"))

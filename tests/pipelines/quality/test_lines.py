@@ -50,8 +50,16 @@ EDGES = [
 ]  # fmt: skip
 
 
+LONG = [
+    "Lorem ipsum, we use\tour cookies.\n" * 300 + "x" * 3000 + " use cookies",
+    "javascript " * 900,
+]
+"""Longer than the pieces that the kernel looks at."""
+
+
 @given(st.lists(TEXTS.map("".join), min_size=1, max_size=4))
 @example(EDGES)
+@example(LONG)
 def test_every_count_is_the_references(texts):
     assert counted(texts) == [reference(text) for text in texts]
 

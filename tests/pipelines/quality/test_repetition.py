@@ -94,6 +94,7 @@ MULTILINGUAL = [
 
 @given(st.lists(TEXTS.map("".join), min_size=1, max_size=4))
 @example(MULTILINGUAL)
+@example(["Wörter, die be… stehen\n" * 400, "x" * 4095 + ". x", "é" * 4099])
 @example(["", " ", "\n\n", "a", "a a", "a a a", "a a a a", "x" * 300, "a " * 40, "a\n" * 9])
 def test_every_count_is_the_references(texts):
     assert counted(texts) == [reference(text) for text in texts]

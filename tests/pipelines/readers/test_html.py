@@ -46,6 +46,23 @@ def test_the_charset_is_the_headers_else_the_pages_else_detected(body, charset, 
     assert text(body, charset=charset).lstrip("\ufeff") == found
 
 
+@pytest.mark.parametrize(
+    ("body", "charset", "found"),
+    [
+        (
+            "<p>Größe, Straßen, naïve Schöne, ä".encode(),
+            "iso-8859-1",
+            "Größe, Straßen, naïve Schöne, ä",
+        ),
+        ("<meta charset=shift_jis><p>日本語の文章".encode("shift_jis"), "utf-8", "日本語の文章"),
+        ("<p>日本語の文章".encode() + b"\xff", "utf-8", "日本語の文章\ufffd"),  # one wrong byte
+        ("<p>Ã¤".encode("latin-1"), "iso-8859-1", "Ã¤"),  # too few to tell
+    ],
+)
+def test_a_header_is_not_believed_against_the_bytes(body, charset, found):
+    assert text(body, charset=charset).rstrip("\ufffd") == found.rstrip("\ufffd")
+
+
 def test_plain_text_stays_as_it_is():
     assert text("<p> é  x\n", "text/plain") == "<p> é  x\n"
 
@@ -85,4 +102,4 @@ def test_without_resiliparse_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(PlatformError, match=r"pip install 'assay-corpus\[web\]'"):
         text("<p>x")
-    assert definition().startswith("main-content-v2 (resiliparse ")
+    assert definition().startswith("main-content-v3 (resiliparse ")

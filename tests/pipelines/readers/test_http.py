@@ -2,6 +2,7 @@ import gzip
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,8 @@ RAW_DEFLATE = zlib.compress(BODY)[2:-4]
         (b"Content-Encoding: gzip", BODY),  # the crawler has undone it
         (b"Content-Encoding: deflate", zlib.compress(BODY)),
         (b"Content-Encoding: deflate", RAW_DEFLATE),
+        (b"Content-Encoding: zstd", zstandard.compress(BODY)),
+        (b"Content-Encoding: zstd", BODY),
         (b"Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(BODY))),
         (b"Transfer-Encoding: chunked", CHUNKED),
         (b"Transfer-Encoding: chunked", BODY),
@@ -42,11 +45,13 @@ def test_codings_are_undone_where_the_body_has_them(coding, body):
     assert parse_response(response(body, coding), 99).body == BODY
 
 
-def test_a_bomb_is_stopped_at_the_limit():
-    bomb = gzip.compress(bytes(50_000_000))
+@pytest.mark.parametrize("codec", [gzip, zstandard])
+def test_a_bomb_is_stopped_at_the_limit(codec):
+    bomb = codec.compress(bytes(50_000_000))
+    coding = {gzip: b"gzip", zstandard: b"zstd"}[codec]
     assert len(bomb) < 100_000
     with pytest.raises(PageError) as caught:
-        parse_response(response(bomb, b"Content-Encoding: gzip"), 1000)
+        parse_response(response(bomb, b"Content-Encoding: " + coding), 1000)
     assert caught.value.args == (
         "record_too_large",
         "the page decompresses to more than 1000 bytes",
@@ -62,6 +67,8 @@ def test_a_bomb_is_stopped_at_the_limit():
         (response(status=b"HTTP/1.1"), "http_status"),
         (response(b"x", b"Content-Encoding: br"), "bad_http"),
         (response(b"\x1f\x8b\x08garbage", b"Content-Encoding: gzip"), "bad_http"),
+        (response(b"\x28\xb5\x2f\xfdgarbage", b"Content-Encoding: zstd"), "bad_http"),
+        (response(b"x", b"Content-Encoding: gzip, gzip, gzip, gzip, gzip"), "bad_http"),
     ],
 )
 def test_what_is_no_page_has_a_reason(raw, reason):
@@ -70,7 +77,7 @@ def test_what_is_no_page_has_a_reason(raw, reason):
     assert caught.value.args[0] == reason
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"chunked", b"gzip", b"deflate"]))
+@given(st.binary(max_size=200), st.sampled_from([b"chunked", b"gzip", b"deflate", b"zstd"]))
 def test_no_bytes_are_more_than_a_page_or_a_reason(body, coding):
     for header in (b"Transfer-Encoding: ", b"Content-Encoding: "):
         try:

@@ -54,6 +54,26 @@ def test_documents_have_their_position_url_and_record_id():
 
 
 @pytest.mark.parametrize(
+    ("kind", "media", "body", "text"),
+    [
+        ("resource", "text/html; charset=utf-8", b"<p>page", b"<p>page"),
+        ("conversion", "text/plain; charset=UTF-8", "é".encode(), "é".encode()),
+        ("resource", "Text/Plain", b"text", b"text"),
+    ],
+)
+def test_records_that_are_no_response_hold_texts_of_their_media_type(kind, media, body, text):
+    ((_, made),) = parse(record(kind, body, Content_Type=media))
+    assert (bytes(made.text), made.error, made.id) == (text, None, "urn:uuid:0")
+
+
+def test_a_text_in_another_charset_is_decoded_as_pages_are():
+    seen = []
+    data = record("conversion", b"caf\xe9", Content_Type="text/plain; charset=latin-1")
+    list(warc_records(iter([data]), 1000, lambda page: seen.append(page) or "café"))
+    assert seen == [(b"caf\xe9", "text/plain", "latin-1")]
+
+
+@pytest.mark.parametrize(
     ("quirk", "reason"),
     [
         (b"garbage\r\nmore of it\r\n", "corrupt_warc"),
