@@ -1,6 +1,8 @@
 """How well the compression measures tell good prose from junk: AUC with intervals.
 
     python -m benchmarks.auc [--data FOLDER]
+    python -m benchmarks.auc --write-training FOLDER   then the two `assay run` that it prints
+    python -m benchmarks.auc --models FOLDER           with `lm_bpb` of those two models
 
 On the data-efficiency pool beside the repository. What is fixed here was fixed before the first
 run, on the development corpus; the weights of `junk_score` were chosen anew since
@@ -15,16 +17,21 @@ run, on the development corpus; the weights of `junk_score` were chosen anew sin
   without labels. A class that both halves have gets the mean, weighted by documents;
 * the interval is 95 % of `RESAMPLES` bootstrap samples of groups, per class and measure.
 
-The last line is one JSON object: `auc_mean`, `auc_worst` and `per_class` of the combined score,
-`per_measure` of every single one.
+With `--models` only `SCORED_WITH_MODELS` documents of a class and half are scored, by all measures,
+and there are `lm_bpb`, `lm_z` (against a length curve) and `with_lm` = `junk_score` + ln(1 +
+max(`lm_z`, 0)): the language model weighs as much as the n-gram model, a weight that nobody tuned.
+A model that has learned a source which it would have to score is refused.
+
+The last line is one JSON object: `auc_mean`, `auc_worst` and `per_class` of the combined score
+(`junk_score`), `per_measure` of every single one, `combined_with_lm` where there are models.
 """
 
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +40,9 @@ import pyarrow as pa
 from benchmarks.corpus import CORPUS, records
 from pipelines.quality import compression, reference
 from shards.text import flat
+
+if TYPE_CHECKING:  # it imports torch, which only --models needs
+    from benchmarks.auc_lm import Model
 
 JUNK = (
     "boilerplate",
@@ -49,11 +59,13 @@ SOURCE_BYTES = 2_000_000
 """A source gives the reference no more, so that books do not make it up alone."""
 SCORED = 1500
 """Documents of a class and half that are scored, those of smallest id (a hash)."""
+SCORED_WITH_MODELS = 200
 RESAMPLES = 500
 
 Float64 = npt.NDArray[np.float64]
+Measure = Callable[[dict[str, Float64]], Float64]
 
-MEASURES = {
+MEASURES: dict[str, Measure] = {
     "zstd_bpb": lambda columns: columns["zstd_bpb"],
     "abs(zstd_z)": lambda columns: np.abs(columns["zstd_z"]),
     "zstd_dict_bpb": lambda columns: columns["zstd_dict_bpb"],
@@ -65,6 +77,11 @@ MEASURES = {
     "marginal_bpb": lambda columns: columns["marginal_bpb"],
     "shortness": lambda columns: -columns["bytes"],
     "junk_score": lambda columns: columns["junk_score"],
+}
+WITH_MODELS: dict[str, Measure] = {
+    "lm_bpb": lambda columns: columns["lm_bpb"],
+    "lm_z": lambda columns: columns["lm_z"],
+    "with_lm": lambda columns: columns["junk_score"] + np.log1p(np.maximum(columns["lm_z"], 0)),
 }
 
 
@@ -87,27 +104,45 @@ class Scored(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=CORPUS.parent)
-    found = load(parser.parse_args().data)
-    halves = [score(found, half) for half in (0, 1)]
-    table = {name: {role: auc(halves, role, name) for role in (*JUNK, *OTHER)} for name in MEASURES}
+    parser.add_argument("--write-training", type=Path, metavar="FOLDER")
+    parser.add_argument("--models", type=Path, metavar="FOLDER")
+    arguments = parser.parse_args()
+    found = load(arguments.data)
+    if arguments.write_training:
+        from benchmarks.auc_lm import write_training
+
+        for half in (0, 1):
+            good = reference_of(found, half)
+            write_training(arguments.write_training.resolve(), half, *texts_of(good))
+        return
+    halves = [score(found, half, arguments.models) for half in (0, 1)]
+    measures = MEASURES | (WITH_MODELS if arguments.models else {})
+    table = {
+        name: {role: auc(halves, role, measure) for role in (*JUNK, *OTHER)}
+        for name, measure in measures.items()
+    }
     for name, row in table.items():
         shown = " ".join(f"{role} {value['auc']:.3f}" for role, value in row.items())
         print(f"{name:14} mean {mean(row):.3f}  {shown}")
-    best = table["junk_score"]
-    result = {
-        "auc_mean": round(mean(best), 4),
-        "auc_worst": min(best[role]["auc"] for role in JUNK),
-        "auc_mean_with_other_roles": round(
-            float(np.mean([row["auc"] for row in best.values()])), 4
-        ),
-        "per_class": {role: best[role] for role in JUNK},
-        "other_roles": {role: best[role] for role in OTHER},
+    result = summary(table["junk_score"]) | {
         "per_measure": {
             name: {"mean": round(mean(row), 4), **{role: row[role]["auc"] for role in row}}
             for name, row in table.items()
         },
     }
+    if arguments.models:
+        result["combined_with_lm"] = summary(table["with_lm"])
     print(json.dumps(result))
+
+
+def summary(row: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "auc_mean": round(mean(row), 4),
+        "auc_worst": min(row[role]["auc"] for role in JUNK),
+        "auc_mean_with_other_roles": round(float(np.mean([one["auc"] for one in row.values()])), 4),
+        "per_class": {role: row[role] for role in JUNK},
+        "other_roles": {role: row[role] for role in OTHER},
+    }
 
 
 def mean(row: dict[str, dict[str, Any]]) -> float:
@@ -139,8 +174,8 @@ def halves_of(found: Iterable[Document]) -> dict[str, int]:
     return half
 
 
-def score(found: list[Document], half: int) -> dict[str, Scored]:
-    """Score the documents of one half by a reference from the other."""
+def reference_of(found: list[Document], half: int) -> list[Document]:
+    """Return the clean documents of the other half: what `half` is scored by."""
     side = halves_of(found)
     taken: Counter[str] = Counter()
     good = []
@@ -149,37 +184,58 @@ def score(found: list[Document], half: int) -> dict[str, Scored]:
             if taken[document.source] < SOURCE_BYTES:
                 good.append(document)
             taken[document.source] += len(document.text)
+    return good
+
+
+def texts_of(good: list[Document]) -> tuple[list[bytes], list[str]]:
+    return [document.text for document in good], [document.source for document in good]
+
+
+def score(found: list[Document], half: int, models: Path | None = None) -> dict[str, Scored]:
+    """Score the documents of one half by a reference, and maybe a model, from the other."""
+    good = reference_of(found, half)
     trained = reference.train_reference(
-        [document.text for document in good],
-        [document.source for document in good],
-        [document.text for document in found],
-        LEVEL,
+        *texts_of(good), [document.text for document in found], LEVEL
     )
+    side = halves_of(found)
     groups = {document.group for document in good}
     clusters = {document.cluster for document in good}
+    most = SCORED_WITH_MODELS if models else SCORED
     by_role: defaultdict[str, list[Document]] = defaultdict(list)
     for document in found:
         known = document.group in groups or document.cluster in clusters
-        if side[document.source] == half and not known and len(by_role[document.role]) < SCORED:
+        if side[document.source] == half and not known and len(by_role[document.role]) < most:
             by_role[document.role].append(document)
     shown = {role: len(documents) for role, documents in sorted(by_role.items())}
     print(
         f"half {half}: reference of {len(good)} documents,"
         f" {trained.target.text_bytes / 1e6:.1f} MB; scored {shown}"
     )
-    return {role: columns(trained, documents) for role, documents in by_role.items()}
+    model = None
+    if models:
+        from benchmarks.auc_lm import open_model
+
+        sources = {document.source for documents in by_role.values() for document in documents}
+        model = open_model(models, half, *texts_of(good), sources)
+    return {role: columns(trained, model, documents) for role, documents in by_role.items()}
 
 
-def columns(trained: reference.Reference, documents: list[Document]) -> Scored:
+def columns(
+    trained: reference.Reference, model: "Model | None", documents: list[Document]
+) -> Scored:
     data, offsets = flat(pa.array([d.text.decode() for d in documents], pa.large_string()))
     zstd = compression.zstd_bpb(data, offsets, LEVEL)
     found = reference.measure(trained, data, offsets, zstd)
     found |= {"zstd_bpb": zstd, "bytes": np.diff(offsets)}
+    if model:
+        from benchmarks.auc_lm import measure
+
+        found |= measure(model, data, offsets)
     _, groups = np.unique([document.group for document in documents], return_inverse=True)
     return Scored({name: value.astype(np.float64) for name, value in found.items()}, groups)
 
 
-def auc(halves: list[dict[str, Scored]], role: str, measure: str) -> dict[str, Any]:
+def auc(halves: list[dict[str, Scored]], role: str, measure: Measure) -> dict[str, Any]:
     """Return the AUC of one measure for one role, its interval and the documents behind it."""
     rng = np.random.default_rng(0)
     values, weights = [], []
@@ -188,8 +244,8 @@ def auc(halves: list[dict[str, Scored]], role: str, measure: str) -> dict[str, A
             clean, junk = half["clean"], half[role]
             values.append(
                 aucs(
-                    MEASURES[measure](clean.columns),
-                    MEASURES[measure](junk.columns),
+                    measure(clean.columns),
+                    measure(junk.columns),
                     resampled(clean.groups, rng),
                     resampled(junk.groups, rng),
                 )

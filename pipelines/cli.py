@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Turn documents into token shards.",
     ),
     "train": ("trainer.cli:train_command", "Train one model on a selection of a tokens dataset."),
+    "score": ("pipelines.commands.score:score_command", "Add a model's bits per byte as a column."),
     "study": (
         "pipelines.commands.study:study_command",
         "Train the arms of a study and compare them.",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.report import ledger
-from pipelines.report.ladder import Rung, rungs
+from pipelines.report.ladder import Rung, StagePrice, rungs, stage_prices
 from pipelines.report.ledger import DUPLICATES, Cluster, Example, Pair
 from pipelines.report.parts import Parts, read_parts
 from shards.manifest import Counts, Manifest
@@ -48,11 +48,12 @@ class Documents:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows; `documents` is None where curate did not run."""
+    """All that a report shows; `documents` is None, `stages` empty where curate did not run."""
 
     parts: Parts
     documents: Documents | None
     ladder: list[Rung]
+    stages: list[StagePrice]
 
 
 def gather(root: Path) -> Report:
@@ -67,6 +68,7 @@ def gather(root: Path) -> Report:
         parts=parts,
         documents=gather_documents(root / "curated", parts.curated) if parts.curated else None,
         ladder=rungs(root, parts.curated, parts.tokens, parts.study),
+        stages=stage_prices(parts.curated) if parts.curated else [],
     )
 
 

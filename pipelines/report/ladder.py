@@ -3,7 +3,7 @@
 Every rung has two sides: `raw` is all documents that were read, `curated` those that were kept.
 Data that costs fewer bits at the same rung is more redundant; what each rung gains over the one
 before says where the redundancy lies (inside documents, between documents, in word frequencies,
-in context).
+in context). `stage_prices` splits the way from raw to curated into the stages between.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
+from pipelines.curate.bits import STAGES
 from pipelines.report.study import Study
 from shards.dataset import TokenDataset
 from shards.manifest import Manifest
@@ -47,6 +48,22 @@ class Rung:
     definition: str
     raw: float | None
     curated: float | None
+
+
+@dataclass(frozen=True)
+class StagePrice:
+    """What is left of a corpus after a stage, and its price in bits per byte (`curate/bits.py`).
+
+    `document`: each document alone; `window`: each shard in one long window; `marginal`: each
+    document given a sample of the base. None where there is no text, or no reference.
+    """
+
+    stage: str
+    documents: int
+    bytes: int
+    document: float | None
+    window: float | None
+    marginal: float | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,9 @@ def rungs(
     """Return the rungs that can be measured: general compressors first, then models of tokens."""
     ladder = [Rung("raw text", "8 bits a byte, by definition", 8.0, 8.0)]
     if curated:
-        ladder += [_documents_rung(curated), stream_rung(root / "curated", curated)]
+        ladder.append(_documents_rung(curated))
+        ladder += _stage_rungs(stage_prices(curated))
+        ladder.append(stream_rung(root / "curated", curated))
     if tokens:
         ladder += token_rungs(root / "tokens")
     if study:
@@ -99,6 +118,54 @@ def _documents_rung(curated: Manifest) -> Rung:
         _ratio(bits["kept"] + bits["dropped"], size["kept"] + size["dropped"]),
         _ratio(bits["kept"], size["kept"]),
     )
+
+
+def stage_prices(curated: Manifest) -> list[StagePrice]:
+    """Return the prices before all stages and after each that took something away, in order."""
+    found: dict[str, dict[str, int]] = curated.content.stats.get("stages", {})
+    prices: list[StagePrice] = []
+    for stage in STAGES:
+        bits = found.get(stage)
+        if bits is None or (prices and prices[-1].documents == bits["documents"]):
+            continue
+        prices.append(
+            StagePrice(
+                stage=stage,
+                documents=bits["documents"],
+                bytes=bits["bytes"],
+                document=_ratio(bits["document_bits"], bits["bytes"]),
+                window=_ratio(bits["window_bits"], bits["bytes"]),
+                marginal=_ratio(bits["marginal_bits"], bits["bytes"])
+                if "marginal_bits" in bits
+                else None,
+            )
+        )
+    return prices
+
+
+def _stage_rungs(prices: list[StagePrice]) -> list[Rung]:
+    """Return the rungs of all text, from before the first stage to after the last."""
+    if not prices:
+        return []
+    raw, curated = prices[0], prices[-1]
+    found = [
+        Rung(
+            "zstd-1 long, each shard",
+            "all documents of a shard in one window of 128 MiB: what they share is paid once",
+            raw.window,
+            curated.window,
+        )
+    ]
+    if raw.marginal is not None:
+        found.append(
+            Rung(
+                "marginal, given 2 MiB",
+                "every document given a sample of the base: what it adds to such a corpus",
+                raw.marginal,
+                curated.marginal,
+            )
+        )
+    return found
 
 
 def _ratio(part: float, whole: float) -> float | None:

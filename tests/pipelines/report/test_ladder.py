@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.report import ladder
-from pipelines.report.ladder import TokenCounts, count_tokens, model_rung, rungs, stream_rung
+from pipelines.report.ladder import (
+    TokenCounts,
+    count_tokens,
+    model_rung,
+    rungs,
+    stage_prices,
+    stream_rung,
+)
 from pipelines.report.study import Study
 from shards.dataset import TokenDataset
 from shards.manifest import read_manifest
@@ -48,13 +55,14 @@ def test_rungs_of_a_whole_chain(chain, make_study):
     assert [rung.name for rung in found] == [
         "raw text",
         "zstd-3, each document",
+        "zstd-1 long, each shard",
         "zstd-19 long, one stream",
         "tokens · log₂ V",
         "unigram entropy of tokens",
         "language model",
     ]
     assert all(0 < value <= 10 for rung in found for value in (rung.raw, rung.curated))
-    stream = found[2]
+    stream = found[3]
     assert "all documents" in stream.definition
     assert stream.raw < stream.curated  # duplicates cost the raw side almost nothing
     assert (found[-1].raw, found[-1].curated) == (2.4, 2.3)
@@ -77,3 +85,34 @@ def test_without_the_text_of_dropped_documents_raw_is_not_measured(chain):
 def test_an_arm_on_signals_only_is_raw_and_a_missing_side_is_none(make_study, make_arm):
     only = msgspec.convert(make_study("x", arms={"raw": make_arm(2.5)}), Study)
     assert (model_rung(only).raw, model_rung(only).curated) == (2.5, None)
+
+
+def test_prices_lead_from_what_was_read_to_what_was_kept(chain):
+    curated = read_manifest(chain / "curated")
+    prices = stage_prices(curated)
+    assert [price.stage for price in prices] == ["read", "filters", "exact", "near"]
+    total = curated.content.total
+    assert (prices[0].bytes, prices[-1].bytes) == (total.bytes_read, total.bytes_kept)
+    assert prices[-1].documents == total.kept
+    bits = curated.content.stats["stages"]["near"]["document_bits"]
+    assert prices[-1].document == bits / total.bytes_kept
+    assert prices[0].window < prices[-1].window  # a copy costs almost nothing in its shard
+    assert {price.marginal for price in prices} == {None}  # no reference
+
+
+def test_marginal_bits_are_a_rung_where_there_is_a_reference(chain):
+    curated = read_manifest(chain / "curated")
+    for bits in curated.content.stats["stages"].values():
+        bits["marginal_bits"] = bits["bytes"] * 2
+    rung = next(r for r in rungs(chain, curated, None, None) if r.name.startswith("marginal"))
+    assert (rung.raw, rung.curated) == (2, 2)
+
+
+def test_a_dataset_without_stages_has_no_prices(chain):
+    curated = read_manifest(chain / "curated")
+    del curated.content.stats["stages"]
+    assert stage_prices(curated) == []
+    assert [rung.name for rung in rungs(chain, curated, None, None)][1:] == [
+        "zstd-3, each document",
+        "zstd-19 long, one stream",
+    ]
