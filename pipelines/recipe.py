@@ -111,6 +111,8 @@ def hashed_recipe(recipe: CurateRecipe) -> dict[str, Any]:
     del plain["input"]["paths"]
     if recipe.signals.reference is not None:  # what it holds matters, not where
         plain["signals"]["reference"] = {"hash": recipe.signals.reference.hash}
+    # What a list holds is in the definitions, by its hash.
+    plain["signals"]["word_lists"] = sorted(recipe.signals.word_lists)
     plain["dedup"]["against"] = len(recipe.dedup.against)
     plain["dedup"]["contamination"]["sets"] = sorted(recipe.dedup.contamination.sets)
     return plain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.recipe import curate_recipe, hashed_recipe
+from pipelines.recipe import curate_recipe, definitions, hashed_recipe
 from shards.errors import RecipeError
 
 
@@ -26,3 +26,16 @@ def test_where_the_files_lie_is_not_hashed():
     plain = [hashed_recipe(curate_recipe({"input": {"paths": [name]}})) for name in ("a", "b")]
     assert plain[0] == plain[1]
     assert "paths" not in plain[0]["input"]
+
+
+def test_where_a_word_list_lies_is_not_hashed_but_its_name_and_content_are(tmp_path):
+    def hashed(name, path, text):
+        (tmp_path / path).write_text(text)
+        table = {"word_lists": {name: str(tmp_path / path)}}
+        recipe = curate_recipe({"input": {"paths": ["a"]}, "signals": table})
+        return hashed_recipe(recipe), definitions(recipe.signals)
+
+    first = hashed("bad", "x.txt", "word\n")
+    assert hashed("bad", "y.txt", "word\n") == first
+    assert hashed("bad", "y.txt", "other\n") != first
+    assert hashed("good", "y.txt", "word\n") != first
