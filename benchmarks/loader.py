@@ -11,12 +11,16 @@ The last line is one JSON object:
     ratio_memmap        that over a torch DataLoader on a numpy memmap
     ratio_widen_limit   that over a loop that widens the stream to int64 in file order, and no more
     resume_ms           CPU ms from a saved state to the next batch, at steps 10², 10⁴, 10⁶
+    first_batch_ms      wall ms from a closed dataset to the first batch
+    private_mb_grown    MB of private memory that opening and reading the dataset once take
     flips_found, flips  single-bit flips at random places of shard files, and those that raised
 """
 
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +46,7 @@ from shards.verify import verify
 B, T, V, EOS = 16, 1024, 32768, 2
 TURNS = 5
 STEPS = (10**2, 10**4, 10**6)
+FAR = 10**7
 Step = Callable[[], object]
 
 
@@ -59,15 +64,19 @@ def main() -> None:
         stream.tofile(folder / "stream.bin")
         view = TokenDataset.open(folder / "tokens").select()
         first_epoch = speed_of_first_epoch(view)
-        seconds = 0.25 if options.quick else 1.0
+        seconds = 0.2 if options.quick else 1.0
         speeds = measure(contestants(view, folder / "stream.bin"), seconds)
         ours = speeds["assay"]
         result = {
+            "tokens_m": round(view.tokens / 1e6, 1),
             "mtok_per_cpu_s": round(ours, 1),
             "ratio_memmap": round(ours / speeds["torch memmap DataLoader"], 2),
             "ratio_widen_limit": round(ours / speeds["widening loop"], 3),
             "resume_ms": resume(view),
+            f"resume_ms_at_step_{FAR}": resume(view, (FAR,))[0],
             "open_ms": open_and_select(folder / "tokens"),
+            "first_batch_ms": first_batch(folder / "tokens"),
+            "private_mb_grown": memory_of_an_epoch(folder / "tokens"),
             "first_epoch_mtok_per_cpu_s": round(first_epoch, 1),
             "mtok": {name: round(speed, 1) for name, speed in speeds.items()},
         }
@@ -77,7 +86,7 @@ def main() -> None:
             result["peers"] = {name: round(speed, 1) for name, speed in found.items()}
             result["peers_ratio"] = {name: round(ours / speed, 1) for name, speed in found.items()}
             result["peers_not_installed"] = missing
-        result |= flips(folder / "flips", *((2000, 15.0) if options.quick else (10_000, 600.0)))
+        result |= flips(folder / "flips", *((1000, 8.0) if options.quick else (10_000, 600.0)))
     print(json.dumps(result))
 
 
@@ -214,10 +223,10 @@ def measure(steps: dict[str, Step], seconds: float) -> dict[str, float]:
     return {name: statistics.median(speeds) for name, speeds in found.items()}
 
 
-def resume(view: TokenView) -> list[float]:
-    """Return CPU ms from a state to the batch after it, medians of 21, at each of `STEPS`."""
+def resume(view: TokenView, at: tuple[int, ...] = STEPS) -> list[float]:
+    """Return CPU ms from a state to the batch after it, medians of 21, at each of some steps."""
     found = []
-    for steps in STEPS:
+    for steps in at:
         state = {**make_loader(view).state(), "g": steps * B}
 
         def work(state: dict[str, Any] = state) -> None:
@@ -231,6 +240,33 @@ def resume(view: TokenView) -> list[float]:
 
 def open_and_select(folder: Path) -> float:
     return cpu_ms(lambda: TokenDataset.open(folder).select())
+
+
+def first_batch(folder: Path) -> float:
+    """Return wall ms from a closed dataset to its first batch, the median of 21."""
+    times = []
+    for _ in range(21):
+        start = time.perf_counter()
+        make_loader(TokenDataset.open(folder).select()).next()
+        times.append(time.perf_counter() - start)
+    return round(statistics.median(times) * 1e3, 1)
+
+
+def memory_of_an_epoch(folder: Path) -> float:
+    """Return the MB of private memory that opening and reading once take, in a new process."""
+    code = (
+        "from benchmarks import loader; from pathlib import Path; before = loader.private_mb();"
+        f" view = loader.TokenDataset.open({str(folder)!r}).select();"
+        " loader.speed_of_first_epoch(view); print(loader.private_mb() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return round(float(done.stdout), 1)
+
+
+def private_mb() -> float:
+    """Return this process's private memory (anonymous pages; Linux) in MB."""
+    (line,) = [s for s in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in s]
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def cpu_ms(work: Step) -> float:

@@ -22,7 +22,7 @@ def contestants(
     stream: npt.NDArray[np.uint16], folder: Path, B: int, T: int
 ) -> tuple[dict[str, Step], list[str]]:
     """Return a step of each peer by name, and the names of those that are not installed."""
-    rows = stream[: min(len(stream), 24_000_000) // (T + 1) * (T + 1)].reshape(-1, T + 1)
+    rows = stream[: len(stream) // (T + 1) * (T + 1)].reshape(-1, T + 1)
     makers = {
         "OLMo-core style memmap": _olmo,
         "Hugging Face datasets (map)": _datasets,

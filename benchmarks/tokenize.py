@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="JSONL in zstd with a field `text`")
     parser.add_argument("--vocab-size", type=int, default=32768)
     options = parser.parse_args()
-    size = 10_000_000 if options.quick else 60_000_000
+    size = 8_000_000 if options.quick else 60_000_000
     texts, origin = sample(options.corpus, size)
-    model = train_model(half(texts, 5_000_000), TokenizerConfig(vocab_size=options.vocab_size))
+    model = train_model(half(texts, 4_000_000), TokenizerConfig(vocab_size=options.vocab_size))
     tokenizer = Tokenizer(model)
     batches = list(batched(texts))
     total = sum(len(text.encode()) for text in texts) / 1e6

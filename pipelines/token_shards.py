@@ -4,7 +4,6 @@ Token shard i holds the documents of kept shard i and, where dropped ones are as
 dropped shard i after them, so that the kept documents of a shard stay one run of tokens.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 import msgspec
@@ -13,6 +12,8 @@ import pyarrow.compute as pc
 
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.commit import is_whole
+from pipelines.context import Context
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import ProgressLog
 from shards.manifest import Counts, ShardEntry
@@ -22,7 +23,7 @@ from tokenizer.documents import encode_table, read_documents
 from tokenizer.model import Tokenizer
 
 
-class TokenizeContext(msgspec.Struct, frozen=True):
+class TokenizeContext(Context, frozen=True):
     """What a worker needs: `inputs[i]` are the document shards of token shard i, by role."""
 
     data: str
@@ -32,6 +33,11 @@ class TokenizeContext(msgspec.Struct, frozen=True):
     model: bytes
     results: str
     progress: str
+
+    @property
+    def home(self) -> str:
+        """The folder of sidecars."""
+        return self.results
 
 
 class ShardResult(msgspec.Struct, frozen=True):
@@ -140,17 +146,16 @@ class TokenizeShards(beam.DoFn):
         return ShardResult(entry, counts, without_text, account_by_language(table))
 
 
-def read_result(context: TokenizeContext, shard: int) -> ShardResult | None:
-    """Return a finished shard's sidecar, or None where it or the shard is not right."""
+def read_result(context: TokenizeContext, shard: int, *, verify: bool = True) -> ShardResult | None:
+    """Return a finished shard's sidecar, or None where it or the shard is not right.
+
+    With `verify` the shard is read and hashed; without it, its size is looked at.
+    """
     path = _result_path(context, shard)
     if not files.exists(path):
         return None
     result = msgspec.json.decode(files.read_bytes(path), type=ShardResult)
-    place = _place(context.out, result.entry)
-    if not files.exists(place):
-        return None
-    found = hashlib.sha256(files.read_bytes(place)).hexdigest()
-    return result if found == result.entry.sha256 else None
+    return result if is_whole(context.out, result.entry, verify=verify) else None
 
 
 def _place(folder: str, entry: ShardEntry) -> str:

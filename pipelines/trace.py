@@ -2,26 +2,32 @@
 
 Steps count from 1, as in the run's metrics: step s trains on the loader's batch s - 1. In a batch
 of B samples, row j of rank r among W is global sample index g = (s - 1)·B + r + j·W, and the
-sample order (`shards.order`) says which tokens of the selection that is. So the way back is
-arithmetic and one look-up a document; nothing is written while training.
+loader (`shards.batches`) says which tokens of the selection that is. So the way back is arithmetic
+and one look-up a document; nothing is written while training but, before the first step, what
+decides the batches (`begun.json`).
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pipelines.lookup import Lookup
+from shards.batches import open_batches, order_definitions
+from shards.cache import CacheOptions
 from shards.dataset import Span, TokenDataset, TokenView
 from shards.errors import DatasetError, RecipeError
-from shards.loader import Loader
+from shards.loader import Place
 from shards.manifest import MANIFEST, read_manifest
-from shards.order import ORDER_VERSION
+from shards.mixture_config import MixtureConfig, PackingName
+from shards.remote import is_remote
 from tokenizer.folder import INFO, read_info
 from tokenizer.model import Tokenizer
 
-RUN = "run.json"
+RUN, BEGUN = "run.json", "begun.json"
 _ANCESTORS = 4
 """How far above a run's folder its dataset is looked for (a chain keeps both in one folder)."""
 
@@ -31,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     sequence_length: int
     batch_size: int
+    packing: PackingName = "none"
+    window_mb: int = 0
+    mixture: MixtureConfig | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -44,6 +53,7 @@ class Run(msgspec.Struct, frozen=True):
     config: Settings
     definitions: dict[str, str] = {}
     facts: dict[str, Any] = {}
+    finished: bool = True
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -62,44 +72,54 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Where a row of a batch came from; `sample` is its number in the order of the selection."""
+    """Where a row of a batch came from.
+
+    `source` is that of a mixture, else empty; `epoch` and `sample` are the source's: how often it
+    was read before, and the sample's number in the order of its documents (of its packed rows). Of
+    a run that is not `finished`, this is what the step reads, whether it was taken yet or not.
+    """
 
     step: int
     rank: int
     row: int
     g: int
+    source: str
     epoch: int
     sample: int
+    finished: bool
     tokens: str
     documents: str
     parts: list[Part]
 
 
 def read_run(folder: Path) -> Run:
-    """Read a finished run's record.
+    """Read the record of a run, or of one that has begun and is not finished.
 
     Raises:
         DatasetError: there is none, or it was written by another trainer.
     """
     path = folder / RUN
+    if not path.is_file():
+        path = folder / BEGUN
     try:
         run = msgspec.json.decode(path.read_bytes(), type=Run)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(
-            f"{folder}: not a finished run (no {RUN}); give the folder of one run: of a study, one"
-            " of the folders beside study.json"
+            f"{folder}: not a run (no {RUN} and no {BEGUN}); give the folder of one run: of a"
+            " study, one of the folders beside study.json"
         ) from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not a run's record: {error}") from None
-    order = run.definitions.get("order", ORDER_VERSION)
-    if order != ORDER_VERSION:
-        raise DatasetError(
-            f"{path}: the run read its samples in the order {order!r}, this version of Assay knows"
-            f" {ORDER_VERSION!r} only"
-        )
-    return run
+    for name, here in order_definitions(run.config).items():
+        there = run.definitions.get(name, here)
+        if there != here:
+            raise DatasetError(
+                f"{path}: the run read its samples in the {name} {there!r}, this version of Assay"
+                f" knows {here!r} only"
+            )
+    return msgspec.structs.replace(run, finished=path.name == RUN)
 
 
 def global_index(run: Run, step: int, rank: int, row: int, world_size: int) -> int:
@@ -128,17 +148,18 @@ def trace(
     row: int = 0,
     *,
     world_size: int | None = None,
-    tokens: Path | None = None,
+    tokens: str | Path | None = None,
     documents: Path | None = None,
 ) -> Trace:
     """Find the documents of one row of one training step.
 
     Args:
-        folder: of a finished run.
+        folder: of a run, finished or not.
         step: from 1, as in the run's metrics.
         rank, row: the row of the batch that this rank had; both from 0.
         world_size: of the run; None: as its record says, or 1.
-        tokens: the tokens dataset; None: the one near the run that has the recorded id.
+        tokens: the tokens dataset, a folder or a URL; None: where the run says, or the one near
+            the run that has the recorded id.
         documents: its parent; None: where it was, or near the tokens.
 
     Raises:
@@ -149,46 +170,57 @@ def trace(
     run = read_run(folder)
     world_size = world_size or int(run.facts.get("world_size", 1))
     g = global_index(run, step, rank, row, world_size)
-    place = tokens or _near(folder, run.dataset_id, "tokens")
-    view = _view(place, run)
-    loader = Loader(
-        view,
-        sequence_length=run.config.sequence_length,
-        batch_size=run.config.batch_size,
-        seed=run.seed,
-    )
-    manifest = view.dataset.manifest
-    (parent,) = manifest.content.parents
-    data = documents or _parent(place, parent, manifest.run.get("data"))
-    if read_manifest(data).dataset_id != parent:
-        raise DatasetError(f"{data}: is not the dataset {parent} that {place} was made from")
-    lookup = Lookup(str(data))
-    decode = _decoder(place, view)
-    parts = [
-        Part(
-            doc_id=span.doc_id.hex(),
-            first_token=span.start,
-            tokens=span.length,
-            sample_text=decode(at, span) if decode else None,
-            document=lookup.by_doc_id(span.doc_id.hex()),
-        )
-        for at, span in _spans(loader, g)
-    ]
+    place = str(tokens or _recorded(run) or _near(folder, run.dataset_id, "tokens"))
+    with tempfile.TemporaryDirectory() as cache, closing(_open(place, cache)) as dataset:
+        found = open_batches(_view(dataset, run), run.config, run.seed).place(g)
+        manifest = dataset.manifest
+        (parent,) = manifest.content.parents
+        beside = folder if is_remote(place) else Path(place)
+        data = documents or _parent(beside, parent, manifest.run.get("data"))
+        if read_manifest(data).dataset_id != parent:
+            raise DatasetError(f"{data}: is not the dataset {parent} that {place} was made from")
+        lookup = Lookup(str(data))
+        decode = _decoder(beside, found.view)
+        parts = [
+            Part(
+                doc_id=span.doc_id.hex(),
+                first_token=span.start,
+                tokens=span.length,
+                sample_text=decode(at, span) if decode else None,
+                document=lookup.by_doc_id(span.doc_id.hex()),
+            )
+            for at, span in _spans(found)
+        ]
     return Trace(
         step=step,
         rank=rank,
         row=row,
         g=g,
-        epoch=g // loader.samples_per_epoch,
-        sample=loader.sample(g),
-        tokens=str(place),
+        source=found.source,
+        epoch=found.epoch,
+        sample=found.sample,
+        finished=run.finished,
+        tokens=place,
         documents=str(data),
         parts=parts,
     )
 
 
-def _view(place: Path, run: Run) -> TokenView:
-    dataset = TokenDataset.open(place)
+def _recorded(run: Run) -> str | None:
+    """Return where the run says that its tokens are, if they are (still) there."""
+    place = run.facts.get("data")
+    if not isinstance(place, str) or not (is_remote(place) or _has_id(Path(place), run.dataset_id)):
+        return None
+    return place
+
+
+def _open(place: str, cache: str) -> TokenDataset:
+    """Open the tokens; of a remote dataset only the blocks that are looked at come, to `cache`."""
+    return TokenDataset.open(place, CacheOptions(Path(cache)) if is_remote(place) else None)
+
+
+def _view(dataset: TokenDataset, run: Run) -> TokenView:
+    place = dataset.location
     if dataset.dataset_id != run.dataset_id:
         raise DatasetError(
             f"{place}: is dataset {dataset.dataset_id}, the run read {run.dataset_id}"
@@ -197,17 +229,19 @@ def _view(place: Path, run: Run) -> TokenView:
     if view.selection_hash != run.selection_hash:
         raise DatasetError(
             f"{place}: {run.select!r} now keeps other documents than in the run (selection"
-            f" {view.selection_hash}, recorded {run.selection_hash})"
+            f" {view.selection_hash}, recorded {run.selection_hash}); documents that an arm of a"
+            " study drew by hash cannot be traced"
         )
     return view
 
 
-def _spans(loader: Loader, g: int) -> Iterator[tuple[int, Span]]:
+def _spans(place: Place) -> Iterator[tuple[int, Span]]:
     """Yield each span of a sample with its place in the selection's token stream."""
-    at = loader.sample(g) * loader.sequence_length
-    for span in loader.locate(g):
-        yield at, span
-        at += span.length
+    for start, length in place.ranges:
+        at = start
+        for span in place.view.locate(start, length):
+            yield at, span
+            at += span.length
 
 
 def _decoder(place: Path, view: TokenView) -> Callable[[int, Span], str] | None:

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 def inspect_command(dataset: str, as_json: bool) -> None:
     """Show what a dataset holds: documents, drops by reason, sources, tokens, shards.
 
+    DATASET is a folder, or a URL that fsspec knows (s3://…, gs://…).
     Reads the manifest only; `assay verify` reads the shards.
     """
     import msgspec
 
     from shards.inspect import render, summary
-    from shards.manifest import read_manifest
+    from shards.remote import open_manifest
 
-    manifest = read_manifest(dataset)
+    manifest = open_manifest(dataset)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(summary(manifest)), indent=2))
     else:
@@ -46,6 +47,9 @@ def inspect_command(dataset: str, as_json: bool) -> None:
 def verify_command(dataset: str, quick: bool, quiet: bool) -> None:
     """Check every byte of a dataset against its manifest, on all cores.
 
+    DATASET is a folder, or a URL that fsspec knows (s3://…, gs://…): then each block is fetched, a
+    bad one again, and nothing is kept.
+
     With --quick, up to 16 blocks of each shard, most of them drawn at random: it finds files that
     are missing, cut off or overwritten, and only some of the flipped bits.
 
@@ -53,16 +57,17 @@ def verify_command(dataset: str, quick: bool, quiet: bool) -> None:
     names the file and, for bytes that changed, the 1 MiB block.
     """
     from shards.inspect import human_bytes
-    from shards.manifest import read_manifest, remedy
+    from shards.manifest import remedy
+    from shards.remote import open_manifest
     from shards.verify import QUICK_BLOCKS, verify
 
-    manifest = read_manifest(dataset)
+    manifest = open_manifest(dataset)
     content, size = manifest.content, _size(manifest)
     entries = [entry for group in content.shards.values() for entry in group]
     with _bar("verify", size, quick or quiet) as progress:
         problems = verify(dataset, quick=quick, progress=progress)
     for problem in problems:
-        click.echo(f"{Path(dataset) / str(problem)}")
+        click.echo(f"{dataset.rstrip('/')}/{problem}")
     if problems:
         files = len({problem.path for problem in problems})
         console.print(

@@ -5,7 +5,7 @@ with the manifest: later touches cost one look at a byte map. (With one flipped 
 of this kind of file return wrong tokens without an error.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shards.cache import BlockCache, CacheOptions
 from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError
-from shards.gather import gather, gather_samples
+from shards.gather import FULL, gather, gather_packed, gather_samples
 from shards.hashing import BLOCK_BYTES, xxh128
 from shards.manifest import Manifest, ShardEntry, check_files, read_manifest, remedy
 from shards.order import windowed_order
@@ -50,8 +50,15 @@ class Span(NamedTuple):
     length: int
 
 
+Gathered = tuple[Int64, bool]
+"""What was copied: int64[B], tokens of each row that are no padding; whether none is padded."""
+
+
 class TokenDataset:
     """A tokens dataset; open it with `TokenDataset.open(folder)`.
+
+    `location` is where it is, a folder or a URL; `folder` is where its blocks are, for a URL in
+    the cache.
 
     With a bounded cache, blocks go as others come: then `guard` must be held while the mapped
     stream is read, and what `tokens` returns is a copy.
@@ -65,6 +72,7 @@ class TokenDataset:
         remote: tuple[Remote, CacheOptions] | None = None,
     ) -> None:
         self.folder = folder
+        self.location = remote[0].url if remote else str(folder)
         self.manifest = manifest
         self.metadata = metadata
         self.entries: list[ShardEntry] = manifest.content.shards.get("tokens", [])
@@ -112,7 +120,10 @@ class TokenDataset:
     @classmethod
     def _open_remote(cls, url: str, cache: CacheOptions | None) -> "TokenDataset":
         if cache is None:
-            raise RecipeError(f"{url}: give a folder to cache its blocks in")
+            raise RecipeError(
+                f"{url}: a remote dataset needs a folder for the blocks that were read; give one"
+                " (--cache FOLDER)"
+            )
         source = Remote(url, attempts=cache.attempts, backoff_seconds=cache.backoff_seconds)
         manifest = source.manifest()
         if manifest.content.kind != "tokens":
@@ -207,15 +218,10 @@ class TokenDataset:
         if self.cache:
             for index, entry in enumerate(self.entries):  # where each shard's metadata is
                 self.cache.request(index, [0, len(entry.blocks) - 1])
-        parts: list[Int64] = [np.zeros((0, 5), np.int64)]
-        documents = size = 0
-        for index in range(len(self.entries)):
-            shard = self.shard(index)
-            chosen = select(shard.batch, expression)
-            documents += int(np.count_nonzero(chosen))
-            size += int(np.asarray(shard.batch.column("bytes"))[chosen].sum())
-            parts.append(_segments(index, chosen, shard.offsets))
-        return TokenView(self, expression, np.concatenate(parts), documents, size)
+        masks = {
+            index: select(self.shard(index).batch, expression) for index in range(len(self.entries))
+        }
+        return view_of(self, expression, masks)
 
     def _touch(self, index: int, start: int, end: int, keep: bool = False) -> None:
         """Check the blocks that hold bytes [start, end) of a shard's file, each block once.
@@ -333,7 +339,7 @@ class TokenView:
 
     def gather_samples(
         self, indices: Int64, samples: int, seed: int, out: Int64, window: Window = NO_WINDOW
-    ) -> Int64:
+    ) -> Gathered:
         """Copy samples of T tokens and the one after each into the rows of `out: int64[B, T + 1]`.
 
         Args:
@@ -343,16 +349,13 @@ class TokenView:
             out: filled up with EOS in the row of the last sample, which may be short.
             window: of the order.
 
-        Returns:
-            int64[B], tokens of each row that are the sample's.
-
         Raises:
             CorruptError: a touched block does not match its hash.
         """
         T = out.shape[1] - 1
         lengths = np.empty(len(indices), np.int64)
         chunk, chunks = window
-        eos = self.dataset.eos_id
+        eos = self.dataset.metadata.eos_id
         row = tries = 0
         while True:
             with self.dataset.guard:
@@ -360,22 +363,68 @@ class TokenView:
                     *self._kernel, indices, samples, seed, chunk, chunks, T, eos, lengths, row, out
                 )
             if row < 0:
-                return lengths
+                return lengths, row == FULL
             tries = self._count(tries, row)
             place = windowed_order(indices[row : row + 1], samples, seed, chunk, chunks)
             self._verify(int(place[0]) * T, int(lengths[row]))
+
+    def gather_packed(
+        self, packed: Int64, first_piece: Int64, starts: Int64, sizes: Int64, out: Int64
+    ) -> Gathered:
+        """Copy packed rows into the rows of `out: int64[B, >= longest]`, filled up with EOS.
+
+        Args:
+            packed: int64[B], which rows of a plan.
+            first_piece, starts, sizes: the plan: row r has the pieces first_piece[r] to
+                first_piece[r + 1], each `sizes` tokens of the stream from `starts`.
+            out: where they go.
+
+        Raises:
+            CorruptError: a touched block does not match its hash.
+        """
+        lengths = np.empty(len(packed), np.int64)
+        plan, eos = (first_piece, starts, sizes), self.dataset.eos_id
+        row = tries = 0
+        while True:
+            with self.dataset.guard:
+                row = gather_packed(*self._kernel, packed, *plan, eos, row, lengths, out)
+            if row < 0:
+                return lengths, row == FULL
+            tries = self._count(tries, row)
+            first, end = first_piece[packed[row]], first_piece[packed[row] + 1]
+            for start, size in zip(starts[first:end], sizes[first:end], strict=True):
+                self._verify(int(start), int(size))
+
+    def narrow(self, expression: str) -> "TokenView":
+        """Return the view of those documents of this one for which `expression` holds.
+
+        Raises:
+            RecipeError: the expression cannot be evaluated on the dataset's columns.
+        """
+        masks = {}
+        for index in np.unique(self._shard).tolist():
+            batch = self.dataset.shard(index).batch
+            masks[index] = np.zeros(batch.num_rows, np.bool_)
+        for index, first, rows in zip(self._shard, self._row, self._rows, strict=True):
+            masks[int(index)][first : first + rows] = True
+        for index in masks:
+            masks[index] &= select(self.dataset.shard(index).batch, expression)
+        return view_of(self.dataset, f"({self.expression}) and ({expression})", masks)
 
     @property
     def is_remote(self) -> bool:
         """Tell whether some blocks may have to come from afar."""
         return self.dataset.cache is not None and not self.dataset.cache.is_full
 
-    def request(self, starts: Int64, lengths: Int64) -> None:
-        """Let the blocks of some ranges of the stream come into the cache; does not wait."""
+    def request(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Let the blocks of some ranges, (start, length), of the stream come into the cache.
+
+        Does not wait.
+        """
         cache = self.dataset.cache
         if cache is None:
             return
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        for start, length in ranges:
             for shard, _, first, count in self._ranges(start, length):
                 self.dataset.shard(shard)
                 cache.request(shard, self.dataset.token_blocks(shard, first, count))
@@ -442,6 +491,20 @@ class TokenView:
                 first = int(self._start[segment]) + offset
                 yield int(self._shard[segment]), segment, first, stop - start
             start, segment = max(start, stop), segment + 1
+
+
+def view_of(
+    dataset: TokenDataset, expression: str, masks: Mapping[int, npt.NDArray[np.bool_]]
+) -> TokenView:
+    """Return the view of chosen documents: `masks`, bool[rows] of some shards, rising numbers."""
+    parts: list[Int64] = [np.zeros((0, 5), np.int64)]
+    documents = size = 0
+    for index, chosen in masks.items():
+        shard = dataset.shard(index)
+        documents += int(np.count_nonzero(chosen))
+        size += int(np.asarray(shard.batch.column("bytes"))[chosen].sum())
+        parts.append(_segments(index, chosen, shard.offsets))
+    return TokenView(dataset, expression, np.concatenate(parts), documents, size)
 
 
 def _segments(index: int, chosen: npt.NDArray[np.bool_], offsets: Int64) -> Int64:

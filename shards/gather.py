@@ -4,7 +4,7 @@ One call finds, checks and fills a whole batch: at 1024 tokens a sample the Pyth
 copy costs more than the copy. The token streams are given by address, because numba cannot take a
 list of arrays with explicit signatures; the caller keeps the mappings alive.
 
-Arguments that both kernels share:
+Arguments that the kernels share:
 
     places      int64[S, 3], for each shard the address of its token stream in memory, the stream's
                 position in its file, and the index of its block 0 in `verified`
@@ -15,8 +15,8 @@ Arguments that both kernels share:
     first_row   row to start at
     out         int64[B, >= longest row]
 
-Both return the first row that touches an unverified block (it and later rows are not complete), or
--1 when all rows are filled.
+All return the first row that touches an unverified block (it and later rows are not complete), or
+`FULL` when all rows are filled, and `SHORT` when some of them are filled up with EOS.
 """
 
 from typing import Any
@@ -29,7 +29,10 @@ from numba.extending import intrinsic
 
 from shards.hashing import BLOCK_BYTES
 from shards.jit import inline, kernel
-from shards.order import order_key, permuted, windowed
+from shards.order import order_samples
+
+FULL, SHORT = -1, -2
+"""What a kernel returns that has filled all rows."""
 
 _CACHE_LINE = 64
 
@@ -121,6 +124,7 @@ def _copy(
 
 
 _VIEW = "int64[:, ::1], int64, uint8[::1], int64[:, ::1], int64[::1]"
+_OUT = "int64[::1], int64[:, ::1]"
 
 
 @kernel(f"int64({_VIEW}, int64[::1], int64[::1], int64, int64[:, ::1])")
@@ -141,7 +145,7 @@ def gather(
             places, itemsize, verified, segments, cumulative, starts[row], lengths[row], out[row]
         ):
             return row
-    return -1
+    return FULL
 
 
 _SAMPLES = "int64[::1], int64, int64, int64, int64, int64, int64"
@@ -175,22 +179,20 @@ def gather_samples(
         eos: what fills a row beyond its length.
         lengths: int64[B], written: tokens of each row that are the sample's.
     """
-    tokens = cumulative[-1]
-    starts = np.empty(indices.shape[0], np.int64)
-    for row in range(first_row, indices.shape[0]):
-        index = indices[row]
-        place, key = index % samples, order_key(seed, index // samples)
-        if chunk:
-            starts[row] = windowed(place, samples, key, chunk, chunks) * T
-        else:
-            starts[row] = permuted(place, samples, key) * T
+    tokens, count = cumulative[-1], indices.shape[0]
+    starts = np.empty(count, np.int64)
+    order_samples(indices, samples, seed, chunk, chunks, starts)
+    whole = True
+    for row in range(count):
+        starts[row] *= T
         lengths[row] = min(T + 1, tokens - starts[row])
-        # Samples lie far apart, so that the processor cannot guess where the next one starts.
-        if row < first_row + _AHEAD:
-            _fetch_ahead(places, itemsize, segments, cumulative, starts[row], lengths[row])
-    for row in range(first_row, indices.shape[0]):
+        whole = whole and lengths[row] > T
+    # Samples lie far apart, so that the processor cannot guess where the next one starts.
+    for row in range(first_row, min(first_row + _AHEAD, count)):
+        _fetch_ahead(places, itemsize, segments, cumulative, starts[row], lengths[row])
+    for row in range(first_row, count):
         later = row + _AHEAD
-        if later < indices.shape[0]:
+        if later < count:
             _fetch_ahead(places, itemsize, segments, cumulative, starts[later], lengths[later])
         length = lengths[row]
         if not _copy(
@@ -198,4 +200,53 @@ def gather_samples(
         ):
             return row
         out[row, length:] = eos
-    return -1
+    return FULL if whole else SHORT
+
+
+@kernel(f"int64({_VIEW}, int64[::1], int64[::1], int64[::1], int64[::1], int64, int64, {_OUT})")
+def gather_packed(
+    places: npt.NDArray[np.int64],
+    itemsize: int,
+    verified: npt.NDArray[np.uint8],
+    segments: npt.NDArray[np.int64],
+    cumulative: npt.NDArray[np.int64],
+    packed: npt.NDArray[np.int64],
+    first_piece: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    piece_lengths: npt.NDArray[np.int64],
+    eos: int,
+    first_row: int,
+    lengths: npt.NDArray[np.int64],
+    out: npt.NDArray[np.int64],
+) -> int:
+    """Copy packed rows, each of several ranges of the stream one after the other, padded with EOS.
+
+    Args:
+        packed: int64[B], which rows of the plan.
+        first_piece, starts, piece_lengths: the plan, as in `shards.packing.Packing`.
+        eos: what fills a row beyond its length.
+        lengths: int64[B], written: tokens of each row that are not padding.
+    """
+    whole = True
+    for row in range(packed.shape[0]):
+        first, end = first_piece[packed[row]], first_piece[packed[row] + 1]
+        lengths[row] = piece_lengths[first:end].sum()
+        whole = whole and lengths[row] == out.shape[1]
+    for row in range(first_row, packed.shape[0]):
+        at = 0
+        for piece in range(first_piece[packed[row]], first_piece[packed[row] + 1]):
+            size = piece_lengths[piece]
+            if not _copy(
+                places,
+                itemsize,
+                verified,
+                segments,
+                cumulative,
+                starts[piece],
+                size,
+                out[row, at:],
+            ):
+                return row
+            at += size
+        out[row, at:] = eos
+    return FULL if whole else SHORT

@@ -13,17 +13,27 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kernel(signature: str | list[str], *, parallel: bool = False) -> Callable[[F], F]:
+def kernel(
+    signature: str | list[str], *, parallel: bool = False, reassociate: bool = False
+) -> Callable[[F], F]:
     """Compile a function with numba for one or more explicit signatures, without the GIL.
 
     Args:
         signature: numba signature(s), such as `"void(uint8[::1], int64[::1], uint32[:, ::1])"`.
         parallel: let numba use threads (`prange`); results must not depend on their number.
+        reassociate: let floating-point sums run in the order of the CPU's vectors, as BLAS and
+            torch do: the same bits on the same CPU, seven times faster for a sum of squares. Never
+            for what decides a dataset.
     """
 
     def compile_(function: F) -> F:
         compiled = numba.njit(
-            signature, cache=True, nogil=True, boundscheck=False, parallel=parallel
+            signature,
+            cache=True,
+            nogil=True,
+            boundscheck=False,
+            parallel=parallel,
+            fastmath={"reassoc", "contract"} if reassociate else False,
         )(function)
         return cast(F, compiled)
 

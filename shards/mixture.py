@@ -14,23 +14,17 @@ leaves: its weight goes to the others, from the block on in which it would go ov
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from shards.config import did_you_mean
-from shards.errors import RecipeError
 from shards.hashing import stable_hash
 from shards.jit import kernel
+from shards.mixture_config import BLOCK, Stage, check_schedule
 from shards.order import order_key, permuted
 
 MIXTURE_VERSION = "blocks1024-feistel/1"
 """Name and version of the rule above: a change of it changes every run with a mixture."""
-
-BLOCK = 1024
-"""Samples that are dealt at a time: a weight must be worth one sample of them."""
 
 UNIT = 1 << 20
 """Weights are whole numbers of this part, so that no rounding of floats decides."""
@@ -39,13 +33,6 @@ _SALT = 0x6D69787475726521
 _ENDLESS = 1 << 42
 
 Int64 = npt.NDArray[np.int64]
-
-
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From global sample index `start` on, sources are drawn by `weights` (any scale)."""
-
-    start: int
-    weights: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,7 @@ def plan_mixture(
     """
     names = sorted(samples)
     limits = dict(max_epochs or {})
-    _check(stages, names, limits)
+    check_schedule(stages, names, limits)
     rests = [int(limits[n] * samples[n]) if n in limits else _ENDLESS for n in names]
     ends = [*(stage.start for stage in stages[1:]), _ENDLESS]
     starts, rows, befores = [], [], []
@@ -131,39 +118,6 @@ def plan_mixture(
         end=start,
         digest=stable_hash([MIXTURE_VERSION, names, starts, rows, start]),
     )
-
-
-def _check(stages: Sequence[Stage], names: list[str], limits: dict[str, float]) -> None:
-    if not stages or stages[0].start != 0:
-        raise RecipeError("mixture: the first stage must start at sample 0")
-    for before, stage in pairwise(stages):
-        if stage.start <= before.start or stage.start % BLOCK:
-            near = max(round(stage.start / BLOCK), before.start // BLOCK + 1) * BLOCK
-            raise RecipeError(
-                f"mixture: a stage starts at sample {stage.start}; it must be a multiple of"
-                f" {BLOCK} after {before.start}, such as {near}"
-            )
-    for stage in stages:
-        at = f"mixture: stage from sample {stage.start}"
-        total = sum(stage.weights.values())
-        for name, weight in stage.weights.items():
-            if name not in names:
-                raise RecipeError(
-                    f"{at}: unknown source {name!r}{did_you_mean(name, tuple(names))}"
-                )
-            if not 0 <= weight < math.inf or (weight and weight / total * BLOCK < 1):
-                raise RecipeError(
-                    f"{at}: weight {weight} of {name!r}: expected 0, or at least 1/{BLOCK} of the"
-                    f" stage's sum {total}"
-                )
-        if not total:
-            raise RecipeError(f"{at}: no source has a weight above 0")
-    for name, limit in limits.items():
-        if name not in names or not limit > 0:
-            raise RecipeError(
-                f"mixture: max_epochs of {name!r} = {limit}: expected a number above 0 of one of"
-                f" {', '.join(names)}"
-            )
 
 
 def _cumulative(weights: list[float]) -> list[int]:

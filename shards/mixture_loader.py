@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from shards.dataset import Int64, Span, TokenView
+from shards.dataset import Gathered, Int64, TokenView
 from shards.errors import RecipeError, TrainingError
 from shards.hashing import stable_hash
-from shards.loader import Batch, batch_memory, check_sizes, check_state
-from shards.mixture import MIXTURE_VERSION, Stage, plan_mixture
-from shards.order import ORDER_VERSION, sample_order
+from shards.loader import Batches, Place, open_samples
+from shards.mixture import MIXTURE_VERSION, plan_mixture
+from shards.mixture_config import PackingName, Stage
+from shards.samples import Range, Samples
+from shards.window import NO_WINDOW, Window
 
 
-class MixtureLoader:
+class MixtureLoader(Batches):
     """Batches whose samples come from several views; ends only where all are used up."""
 
     def __init__(
@@ -32,108 +34,130 @@ class MixtureLoader:
         max_epochs: Mapping[str, float] | None = None,
         rank: int = 0,
         world_size: int = 1,
+        window: Window = NO_WINDOW,
+        packing: PackingName = "none",
     ) -> None:
         """Start at the first sample.
 
         Args:
             views: the sources by name.
             stages: their weights, and from which global sample index on.
-            sequence_length, batch_size, seed, rank, world_size: as for `shards.loader.Loader`.
+            sequence_length, batch_size, seed, rank, world_size: as for `shards.loader.Batches`.
             max_epochs: how often a source may be read.
+            window, packing: of each source, as for `shards.loader.Loader`.
 
         Raises:
             RecipeError: a schedule or a size that cannot be, or views of several tokenizers.
             TrainingError: a source that has no token to predict.
         """
-        check_sizes(sequence_length, batch_size, seed, rank, world_size)
-        for name, view in views.items():
-            if view.tokens < 2:
-                raise TrainingError(
-                    f"no data: source {name!r}, selection {view.expression!r}, keeps"
-                    f" {view.documents} documents and {view.tokens} tokens of {view.dataset.folder}"
-                )
+        super().__init__(
+            sequence_length=sequence_length,
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
         if len({view.dataset.metadata for view in views.values()}) > 1:
             tokenizers = {n: v.dataset.metadata.tokenizer_sha256[:12] for n, v in views.items()}
             raise RecipeError(f"mixture: the sources have several tokenizers: {tokenizers}")
-        self._views = [views[name] for name in sorted(views)]
-        self._samples = [-(-(view.tokens - 1) // sequence_length) for view in self._views]
-        samples = dict(zip(sorted(views), self._samples, strict=True))
-        self.mixture = plan_mixture(stages, samples, max_epochs)
-        self.sequence_length = sequence_length
-        self.batch_size = batch_size
-        self.seed = seed
-        self._share = np.arange(rank, batch_size, world_size, dtype=np.int64)
-        self._g = 0
+        self._sources: list[Samples] = []
+        for name in sorted(views):
+            try:
+                found = open_samples(views[name], sequence_length, packing, window)
+            except TrainingError as error:
+                raise TrainingError(f"mixture: source {name!r}: {error}") from None
+            self._sources.append(found)
+        counts = {n: s.count for n, s in zip(sorted(views), self._sources, strict=True)}
+        self.mixture = plan_mixture(stages, counts, max_epochs)
+        self._counts = np.array([samples.count for samples in self._sources], np.int64)
+        data = [(view.dataset.dataset_id, view.selection_hash) for _, view in sorted(views.items())]
+        self._views = [samples.view for samples in self._sources]
+        self._remote = any(view.is_remote for view in self._views)
+        self._known = {
+            "order": f"{self._sources[0].order} {MIXTURE_VERSION}",
+            "mixture": self.mixture.digest,
+            "sources": stable_hash([self.mixture.names, data]),
+            "seed": seed,
+            "sequence_length": sequence_length,
+            "batch_size": batch_size,
+        }
 
     @property
-    def rows(self) -> int:
-        """Samples that this rank takes of each global batch."""
-        return len(self._share)
+    def identity(self) -> dict[str, Any]:
+        """Order, schedule, sources, seed and shape."""
+        return self._known
 
-    def next(self, out: Int64 | None = None) -> Batch:
-        """Return this rank's samples of the next global batch.
+    def source(self, g: int) -> str:
+        """Return the name of the source that the global sample index g reads."""
+        return self.place(g).source
 
-        Args:
-            out: int64[b, T + 1] to fill and return as `tokens`; a new array if not given.
+    def place(self, g: int) -> Place:
+        """Return what the global sample index g reads."""
+        sources, numbers = self._assign(np.array([g], np.int64))
+        source, number = int(sources[0]), int(numbers[0])
+        samples, seed = self._sources[source], self._seed_of(source)
+        return Place(
+            samples.view,
+            self.mixture.names[source],
+            number // samples.count,
+            samples.sample(number, seed),
+            samples.ranges(numbers, seed),
+        )
+
+    def epochs(self, indices: Int64) -> Int64:
+        """Return for global indices int64[b] how often their source was read before: int64[b]."""
+        sources, numbers = self._assign(indices)
+        return numbers // self._counts[sources]
+
+    @property
+    def first_pass(self) -> int:
+        """See `Batches`: a source with a small weight may be new at any time."""
+        return self.mixture.end
+
+    def check_enough(self, samples: int) -> None:
+        """Refuse, before the first step, a run for which the sources do not suffice.
 
         Raises:
-            CorruptError: a touched block does not match its hash.
-            TrainingError: the sources are used up.
+            RecipeError: `max_epochs` leaves fewer samples.
         """
-        if self._g + self.batch_size > self.mixture.end:
+        if samples > self.mixture.end:
+            raise RecipeError(
+                f"mixture: with these max_epochs all sources are used up after {self.mixture.end:,}"
+                f" samples, and the run reads {samples:,}; train for fewer tokens or allow more"
+                " epochs"
+            )
+
+    def _assign(self, indices: Int64) -> tuple[Int64, Int64]:
+        return self.mixture.assign(indices, self.seed)
+
+    def _fill(self, indices: Int64, out: Int64) -> Gathered:
+        if self._g + self.batch_size > self.mixture.end:  # on all ranks at the same step
             raise TrainingError(
                 f"mixture: all sources are used up after {self.mixture.end:,} samples (max_epochs);"
                 f" {self._g:,} were read; train for fewer steps or allow more epochs"
             )
-        tokens = batch_memory(out, self.rows, self.sequence_length)
-        indices = self._g + self._share
-        lengths = np.empty(len(indices), np.int64)
-        sources, samples = self.mixture.assign(indices, self.seed)
-        for source in np.unique(sources):
+        lengths, full = np.empty(len(indices), np.int64), True
+        sources, numbers = self._assign(indices)
+        for source in np.unique(sources).tolist():
             rows = np.flatnonzero(sources == source)
-            part = np.empty((len(rows), self.sequence_length + 1), np.int64)
-            lengths[rows] = self._views[source].gather_samples(
-                samples[rows], self._samples[source], self._seed_of(int(source)), part
+            part = np.empty((len(rows), self._shape[1]), np.int64)
+            lengths[rows], whole = self._sources[source].fill(
+                numbers[rows], self._seed_of(source), part
             )
-            tokens[rows] = part
-        self._g += self.batch_size
-        return Batch(indices, tokens, lengths)
+            out[rows] = part
+            full = full and whole
+        return lengths, full
 
-    def source(self, g: int) -> str:
-        """Return the name of the source that the global sample index g reads."""
-        return self.mixture.names[int(self.mixture.assign(np.array([g]), self.seed)[0][0])]
-
-    def locate(self, g: int) -> list[Span]:
-        """Return the documents that the global sample index g reads, in order."""
-        sources, samples = self.mixture.assign(np.array([g], np.int64), self.seed)
-        source = int(sources[0])
-        view, T = self._views[source], self.sequence_length
-        start = int(sample_order(samples, self._samples[source], self._seed_of(source))[0]) * T
-        return view.locate(start, min(T + 1, view.tokens - start))
-
-    def state(self) -> dict[str, Any]:
-        """Return plain data from which `load_state` goes on with the next batch."""
-        return {"g": self._g, **self._identity()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where the run that saved `state` stopped, with any rank and world size.
-
-        Raises:
-            TrainingError: the state is of other sources, another schedule, seed or shape.
-        """
-        self._g = check_state(state, self._identity())
+    def _pieces(self, indices: Int64) -> list[tuple[TokenView, list[Range]]]:
+        indices = indices[indices < self.mixture.end]
+        if not len(indices):
+            return []
+        sources, numbers = self._assign(indices)
+        return [
+            (samples.view, samples.ranges(numbers[sources == source], self._seed_of(source)))
+            for source, samples in enumerate(self._sources)
+        ]
 
     def _seed_of(self, source: int) -> int:
         """Each source has an order of its own, also where two are the same documents."""
         return (self.seed + (source + 1) * 0x632BE59BD9B4E019) % (1 << 63)
-
-    def _identity(self) -> dict[str, Any]:
-        views = [(view.dataset.dataset_id, view.selection_hash) for view in self._views]
-        return {
-            "order": f"{ORDER_VERSION} {MIXTURE_VERSION}",
-            "mixture": self.mixture.digest,
-            "sources": stable_hash([self.mixture.names, views]),
-            "seed": self.seed,
-            "sequence_length": self.sequence_length,
-            "batch_size": self.batch_size,
-        }

@@ -6,17 +6,16 @@ for it. Only documents longer than a row are cut, into full rows and a rest. The
 that must be made and kept (24 bytes a document) and a little padding.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shards.dataset import Int64, Span, TokenView
+from shards.dataset import Gathered, Int64, TokenView
 from shards.errors import RecipeError, TrainingError
-from shards.hashing import stable_hash
 from shards.jit import kernel
-from shards.loader import Batch, batch_memory, check_sizes, check_state
 from shards.order import ORDER_VERSION, sample_order
+from shards.samples import Range
 
 PACKING_VERSION = "best-fit-decreasing/1"
 """Name and version of the plan: a change of it changes every run that packs."""
@@ -99,101 +98,44 @@ def document_ids(tokens: Int64, eos_id: int) -> npt.NDArray[np.int32]:
     return ids
 
 
-class PackedLoader:
-    """Batches whose rows are packed documents, each once an epoch, reshuffled every epoch.
+class PackedSamples:
+    """The rows of a plan, each once an epoch; as `shards.samples.Samples`.
 
     A row has room for T + 1 tokens, the last of them only as a target. Padding is EOS, its targets
-    `IGNORE`. The order, the state and world size are as in `shards.loader`.
+    `IGNORE`.
     """
 
-    def __init__(
-        self,
-        view: TokenView,
-        *,
-        sequence_length: int,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Make the plan, then start at the first row of epoch 0. Arguments as for `Loader`.
+    def __init__(self, view: TokenView, sequence_length: int) -> None:
+        """Make the plan.
 
         Raises:
-            RecipeError: a size that cannot be, or a batch that the ranks cannot share equally.
             TrainingError: the view has no documents.
         """
-        check_sizes(sequence_length, batch_size, seed, rank, world_size)
         if view.tokens < 1:
             raise TrainingError(
-                f"no data: selection {view.expression!r} keeps no document of {view.dataset.folder}"
+                f"no data: selection {view.expression!r} keeps no document of"
+                f" {view.dataset.location}"
             )
         self.view = view
         self.packing = pack(view.document_offsets(), sequence_length + 1)
-        self.sequence_length = sequence_length
-        self.batch_size = batch_size
-        self.seed = seed
-        self.samples_per_epoch = len(self.packing.rows) - 1
-        self._share = np.arange(rank, batch_size, world_size, dtype=np.int64)
-        self._g = 0
+        self.count = len(self.packing.rows) - 1
+        self.order = f"{ORDER_VERSION} {PACKING_VERSION}"
 
-    @property
-    def rows(self) -> int:
-        """Rows that this rank takes of each global batch."""
-        return len(self._share)
+    def fill(self, numbers: Int64, seed: int, out: Int64) -> Gathered:
+        """Copy rows, by number int64[b], into those of `out: int64[b, T + 1]`."""
+        return self.view.gather_packed(
+            sample_order(numbers, self.count, seed), *self.packing, out=out
+        )
 
-    def next(self, out: Int64 | None = None) -> Batch:
-        """Return this rank's rows of the next global batch.
+    def sample(self, number: int, seed: int) -> int:
+        """Return which row of the plan a number is."""
+        return int(sample_order(np.array([number], np.int64), self.count, seed)[0])
 
-        Args:
-            out: int64[b, T + 1] to fill and return as `tokens`; a new array if not given.
-
-        Raises:
-            CorruptError: a touched block does not match its hash.
-        """
-        tokens = batch_memory(out, self.rows, self.sequence_length)
-        indices = self._g + self._share
-        lengths = np.zeros(len(indices), np.int64)
-        for row, packed in enumerate(self._packed(indices)):
-            for start, length in self._pieces(packed):
-                self.view.gather(start, length, tokens[row, lengths[row] :])
-                lengths[row] += length
-            tokens[row, lengths[row] :] = self.view.dataset.eos_id
-        self._g += self.batch_size
-        return Batch(indices, tokens, lengths)
-
-    def locate(self, g: int) -> list[Span]:
-        """Return the documents that the global index g reads, in order."""
-        (packed,) = self._packed(np.array([g], np.int64))
-        return [span for piece in self._pieces(packed) for span in self.view.locate(*piece)]
-
-    def state(self) -> dict[str, Any]:
-        """Return plain data from which `load_state` goes on with the next batch."""
-        return {"g": self._g, **self._identity()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where the run that saved `state` stopped, with any rank and world size.
-
-        Raises:
-            TrainingError: the state is of another dataset, selection, seed, shape or order.
-        """
-        self._g = check_state(state, self._identity())
-
-    def _packed(self, indices: Int64) -> list[int]:
-        order: list[int] = sample_order(indices, self.samples_per_epoch, self.seed).tolist()
-        return order
-
-    def _pieces(self, packed: int) -> list[tuple[int, int]]:
-        """Return (start, length) in the view's stream of each piece of a packed row."""
-        some = slice(self.packing.rows[packed], self.packing.rows[packed + 1])
-        starts, lengths = self.packing.starts[some], self.packing.lengths[some]
-        return list(zip(starts.tolist(), lengths.tolist(), strict=True))
-
-    def _identity(self) -> dict[str, Any]:
-        data = [self.view.dataset.dataset_id, self.view.selection_hash]
-        return {
-            "order": f"{ORDER_VERSION} {PACKING_VERSION}",
-            "data": stable_hash(data),
-            "seed": self.seed,
-            "sequence_length": self.sequence_length,
-            "batch_size": self.batch_size,
-        }
+    def ranges(self, numbers: Int64, seed: int) -> list[Range]:
+        """Return the pieces of the view's stream that rows hold, one row after the other."""
+        pieces: list[Range] = []
+        for row in sample_order(numbers, self.count, seed).tolist():
+            some = slice(self.packing.rows[row], self.packing.rows[row + 1])
+            starts, lengths = self.packing.starts[some], self.packing.lengths[some]
+            pieces += zip(starts.tolist(), lengths.tolist(), strict=True)
+        return pieces

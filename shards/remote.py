@@ -13,10 +13,27 @@ from typing import TypeVar
 
 from shards.errors import AssayError, CorruptError, DatasetError, PlatformError
 from shards.hashing import BLOCK_BYTES, xxh128
-from shards.manifest import MANIFEST, Manifest, ShardEntry, check_paths, decode_manifest
+from shards.manifest import (
+    MANIFEST,
+    Manifest,
+    ShardEntry,
+    check_paths,
+    decode_manifest,
+    read_manifest,
+)
 
 T = TypeVar("T")
 _MAX_PAUSE_SECONDS = 30.0
+
+
+def open_manifest(place: str) -> Manifest:
+    """Read the manifest of a dataset in a folder or at a URL.
+
+    Raises:
+        DatasetError, CorruptError: there is none, or it cannot be used.
+        PlatformError: a URL that cannot be read.
+    """
+    return Remote(place).manifest() if is_remote(place) else read_manifest(place)
 
 
 def is_remote(folder: str | Path) -> bool:
@@ -63,6 +80,25 @@ class Remote:
         manifest = decode_manifest(self._try(read, name), name, instead)
         check_paths(manifest, name)
         return manifest
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of each file in a folder of the dataset, by path in the dataset.
+
+        Raises:
+            DatasetError: there is no such folder.
+            PlatformError: it cannot be read.
+        """
+
+        def read() -> dict[str, int]:
+            self._files.invalidate_cache()
+            found = self._files.ls(f"{self._root}/{folder}", detail=True)
+            return {
+                f"{folder}/{str(item['name']).rpartition('/')[2]}": int(item["size"] or 0)
+                for item in found
+                if item["type"] == "file"
+            }
+
+        return self._try(read, f"{self.url}/{folder}")
 
     def fetch(self, entry: ShardEntry, block: int) -> bytes:
         """Fetch one block of a shard.

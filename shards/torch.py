@@ -7,7 +7,7 @@ a process could pickle it. The only module of this package that imports torch.
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ class TorchLoader:
 
         Args:
             loader: where to start; its state is the first batch's.
-            device: where the tensors shall be; copies to a GPU are asynchronous.
+            device: where the tensors shall be; copies to a GPU are asynchronous, on a stream of
+                their own, for which the stream that is current in `next` waits.
             depth: batches to prepare ahead; 0 makes each when it is asked for.
         """
         if depth < 0:
@@ -50,7 +51,9 @@ class TorchLoader:
         self._state = loader.state()
         self._depth = depth
         shape = (loader.rows, loader.sequence_length + 1)
-        self._ring = _Ring(shape, depth + 2, self._device)
+        self._lane = CudaLane(self._device) if self._device.type == "cuda" else None
+        # One batch is being filled and one was just handed out, beside those that are ready.
+        self._ring = Ring(self._lane, shape, depth + 2) if self._lane else None
         self._spare = _Spare(shape, depth + 4)
         self._stop = threading.Event()
         self._ready: queue.Queue[Any] = queue.Queue(max(depth, 1))
@@ -69,7 +72,11 @@ class TorchLoader:
         if isinstance(item, Exception):
             self.close()
             raise item
-        inputs, targets, self._state = item
+        sent, done, self._state = item
+        if self._lane:
+            self._lane.receive(sent, done)
+            return sent[0][:, :-1], sent[-1][:, 1:]
+        inputs, targets = sent
         return inputs, targets
 
     def state(self) -> dict[str, Any]:
@@ -124,14 +131,15 @@ class TorchLoader:
                 except queue.Full:
                     continue
 
-    def _produce(self) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        if self._device.type == "cuda":
+    def _produce(self) -> tuple[Any, Any, dict[str, Any]]:
+        """Return tensors, the event that says when they are there, and the state after them."""
+        if self._ring:
             return *self._ring.take(self._loader), self._loader.state()
         batch = self._loader.next(self._spare.take())
         inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
         if self._device.type != "cpu":
             inputs, targets = inputs.to(self._device), targets.to(self._device)
-        return inputs, targets, self._loader.state()
+        return (inputs, targets), None, self._loader.state()
 
 
 class _Spare:
@@ -155,32 +163,71 @@ class _Spare:
         return made
 
 
-class _Ring:
-    """Pinned buffers for batches on their way to a GPU; each is filled again when it has left."""
+class CudaLane:
+    """The way to a GPU: pinned memory here, copies on a stream of their own, and who waits when.
 
-    def __init__(self, shape: tuple[int, int], count: int, device: torch.device) -> None:
-        """Pin nothing yet: a loader for the CPU never does."""
-        self._shape, self._count, self._device = shape, count, device
-        self._buffers: list[torch.Tensor] = []
-        self._gone: list[torch.cuda.Event] = []
+    Has never run on a GPU; what it must keep to is tested with a lane that copies late.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Take the device that is current on this thread, where `device` has no number.
+
+        The thread that sends would have another: each starts with device 0.
+        """
+        index = torch.cuda.current_device() if device.index is None else device.index
+        self.device = torch.device("cuda", index)
+        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def pinned(self, shape: tuple[int, int]) -> torch.Tensor:
+        """Return int64 memory that the GPU can read by itself; call it on the caller's thread."""
+        return torch.empty(shape, dtype=torch.int64, pin_memory=True)
+
+    def send(self, buffers: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Any]:
+        """Start copying; return what will be there, and the event after which it is."""
+        with torch.cuda.stream(self._stream):
+            sent = [buffer.to(self.device, non_blocking=True) for buffer in buffers]
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(self._stream)
+        return sent, done
+
+    def receive(self, sent: Sequence[torch.Tensor], done: Any) -> None:
+        """Let what the caller's stream does next wait for a copy, without waiting here.
+
+        The memory was taken on the sending stream; `record_stream` keeps it from being given to a
+        later copy while the caller's stream still works with it.
+        """
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(done)
+        for tensor in sent:
+            tensor.record_stream(stream)
+
+
+class Ring:
+    """Pinned buffers for batches on their way; each is filled again only when it has left."""
+
+    def __init__(self, lane: CudaLane, shape: tuple[int, int], count: int) -> None:
+        """Pin `count` times memory for tokens, and for targets that are no view of them."""
+        self._lane = lane
+        self._slots = [(lane.pinned(shape), lane.pinned(shape)) for _ in range(count)]
+        self._done: list[Any] = [None] * count
         self._next = 0
 
-    def take(self, loader: Batches) -> tuple[torch.Tensor, torch.Tensor]:
-        """Make the next batch in a buffer whose copy is done, and start copying it."""
-        if not self._buffers:
-            for _ in range(self._count):
-                self._buffers.append(torch.empty(self._shape, dtype=torch.int64, pin_memory=True))
-                self._gone.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
-        slot, self._next = self._next, (self._next + 1) % self._count
-        self._gone[slot].synchronize()  # returns at once for one that was never recorded
-        batch = loader.next(self._buffers[slot].numpy())
-        tokens = self._buffers[slot].to(self._device, non_blocking=True)
-        self._gone[slot].record(torch.cuda.current_stream(self._device))
-        if batch.lengths.min() < self._shape[1]:  # the tail sample, once an epoch
-            targets = torch.from_numpy(batch.targets).to(self._device)
-        else:
-            targets = tokens[:, 1:]
-        return tokens[:, :-1], targets
+    def take(self, loader: Batches) -> tuple[list[torch.Tensor], Any]:
+        """Make the next batch in a slot whose copy is done, and start copying it.
+
+        Returns:
+            What `CudaLane.send` does, of tokens and, where some rows are short, of targets; both
+            [b, T + 1], the targets from their second column on.
+        """
+        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        if self._done[slot] is not None:
+            self._done[slot].synchronize()
+        tokens, targets = self._slots[slot]
+        batch = loader.next(tokens.numpy())
+        if not batch.full:
+            targets.numpy()[:, 1:] = batch.targets
+        sent, self._done[slot] = self._lane.send([tokens] if batch.full else [tokens, targets])
+        return sent, self._done[slot]
 
 
 class LoaderDataset(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.atomic import is_partial
-from shards.errors import AssayError, CorruptError
+from shards.errors import AssayError, CorruptError, DatasetError
 from shards.hashing import BLOCK_BYTES, xxh128
 from shards.manifest import MANIFEST, Counts, Manifest, ShardEntry, read_manifest
+from shards.remote import Remote, is_remote
 from shards.tokens import open_token_shard
 
 Progress = Callable[[int], None]
+
+_FETCH_THREADS = 8
+"""Shards that are fetched at a time: the wait is for the network, not for a core."""
 
 QUICK_BLOCKS = 16
 """Blocks of each shard that the quick mode reads: the first, the last and others at random, so that
@@ -48,14 +53,17 @@ def verify(
     """Compare a documents or tokens dataset with its manifest; an empty list means all is well.
 
     Args:
-        folder: the dataset.
+        folder: the dataset, or its URL.
         quick: look at the manifest, names and sizes, and at `QUICK_BLOCKS` blocks of each shard.
         progress: called with numbers of bytes as they are done (from several threads).
 
     Raises:
         DatasetError: `folder` has no manifest that can be read, or it was changed (CorruptError):
             then nothing says what the rest should be.
+        PlatformError: a URL that cannot be read.
     """
+    if is_remote(folder):
+        return _verify_remote(Remote(str(folder)), quick, progress)
     root = Path(folder)
     manifest = read_manifest(root)
     problems = [*_counts(manifest), *_extra_files(root, manifest)]
@@ -67,6 +75,52 @@ def verify(
         for check in as_completed(checks):
             problems += check.result()
     return sorted(problems, key=lambda problem: (problem.path, problem.block or 0))
+
+
+def _verify_remote(source: Remote, quick: bool, progress: Progress | None = None) -> list[Problem]:
+    """Check a dataset at a URL; what its shards hold follows from their bytes, so is not read."""
+    manifest = source.manifest()
+    entries = [entry for group in manifest.content.shards.values() for entry in group]
+    folders = sorted({entry.path.rpartition("/")[0] for entry in entries})
+    sizes: dict[str, int] = {}
+    for folder in folders:
+        with suppress(DatasetError):  # no folder: each of its shards is missing
+            sizes |= source.sizes(folder)
+    known = {entry.path for entry in entries}
+    problems = _counts(manifest) + [
+        Problem(path, None, "is not in the manifest")
+        for path in sorted(sizes.keys() - known)
+        if not is_partial(Path(path))
+    ]
+    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+        checks = [
+            pool.submit(_check_remote_shard, source, entry, sizes.get(entry.path), quick, progress)
+            for entry in entries
+        ]
+        for check in as_completed(checks):
+            problems += check.result()
+    return sorted(problems, key=lambda problem: (problem.path, problem.block or 0))
+
+
+def _check_remote_shard(
+    source: Remote, entry: ShardEntry, size: int | None, quick: bool, progress: Progress | None
+) -> list[Problem]:
+    if size != entry.bytes:
+        return [_wrong_size(entry, size)]
+    problems = []
+    whole = hashlib.sha256()
+    for block in _sample(entry) if quick else range(len(entry.blocks)):
+        try:
+            data = source.fetch(entry, block)
+        except CorruptError as error:
+            problems.append(Problem(entry.path, block, str(error).partition("): ")[2]))
+            continue
+        whole.update(data)
+        if progress:
+            progress(len(data))
+    if not quick and not problems and whole.hexdigest() != entry.sha256:
+        problems.append(_wrong_sha256(entry, whole.hexdigest()))
+    return problems
 
 
 def check_shard(root: str | Path, entry: ShardEntry) -> None:
@@ -94,26 +148,38 @@ def _check_shard(
 ) -> list[Problem]:
     """Check one shard: presence, size, hashes, then what it holds."""
     path = root / entry.path
-    if not path.is_file():
-        return [Problem(entry.path, None, "is missing")]
-    size = path.stat().st_size
+    size = path.stat().st_size if path.is_file() else None
     if size != entry.bytes:
-        kind = "truncated" if size < entry.bytes else "too long"
-        block = min(size, entry.bytes) // BLOCK_BYTES
-        return [Problem(entry.path, block, f"{kind}: {size} bytes, expected {entry.bytes}")]
+        return [_wrong_size(entry, size)]
     if quick:
         return _check_sample(path, entry, progress)
     return _check_hashes(path, entry, progress) or _check_rows(path, entry, manifest)
 
 
-def _check_sample(path: Path, entry: ShardEntry, progress: Progress | None) -> list[Problem]:
-    """Compare a few blocks with their hashes."""
+def _wrong_size(entry: ShardEntry, size: int | None) -> Problem:
+    if size is None:
+        return Problem(entry.path, None, "is missing")
+    kind = "truncated" if size < entry.bytes else "too long"
+    block = min(size, entry.bytes) // BLOCK_BYTES
+    return Problem(entry.path, block, f"{kind}: {size} bytes, expected {entry.bytes}")
+
+
+def _wrong_sha256(entry: ShardEntry, found: str) -> Problem:
+    return Problem(entry.path, None, f"expected sha256 {entry.sha256}, found {found}")
+
+
+def _sample(entry: ShardEntry) -> list[int]:
+    """Draw a few blocks: the first, the last, and others."""
     ends = {0, len(entry.blocks) - 1} if entry.blocks else set()
     between = range(1, len(entry.blocks) - 1)
-    chosen = random.sample(between, min(len(between), QUICK_BLOCKS - 2))
+    return sorted({*ends, *random.sample(between, min(len(between), QUICK_BLOCKS - 2))})
+
+
+def _check_sample(path: Path, entry: ShardEntry, progress: Progress | None) -> list[Problem]:
+    """Compare a few blocks with their hashes."""
     problems = []
     with path.open("rb") as file:
-        for block in sorted({*ends, *chosen}):
+        for block in _sample(entry):
             file.seek(block * BLOCK_BYTES)
             problems += _check_block(entry, block, file.read(BLOCK_BYTES), progress)
     return problems
@@ -139,8 +205,7 @@ def _check_hashes(path: Path, entry: ShardEntry, progress: Progress | None) -> l
             whole.update(data)
             problems += _check_block(entry, block, data, progress)
     if not problems and whole.hexdigest() != entry.sha256:
-        message = f"expected sha256 {entry.sha256}, found {whole.hexdigest()}"
-        problems.append(Problem(entry.path, None, message))
+        problems.append(_wrong_sha256(entry, whole.hexdigest()))
     return problems
 
 

@@ -44,6 +44,6 @@ def plan_window(max_bytes: int, sample_bytes: int) -> Window:
         if chunks >= _MIN_CHUNKS:
             return Window(chunk, chunks)
     raise RecipeError(
-        f"cache of {max_bytes:,} bytes is too small for samples of {sample_bytes:,} bytes: give at"
-        f" least {2 * _MIN_CHUNKS * reads * BLOCK_BYTES:,}"
+        f"a window of {half:,} bytes is too small for samples of {sample_bytes:,} bytes: it needs"
+        f" at least {_MIN_CHUNKS * reads * BLOCK_BYTES:,}, and the cache twice that"
     )

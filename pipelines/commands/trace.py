@@ -17,7 +17,7 @@ _TEXT_CHARACTERS = 600
     "--world-size", type=click.IntRange(min=1), help="Ranks of the run [default: as recorded]."
 )
 @click.option(
-    "--tokens", type=click.Path(path_type=Path), help="Tokens dataset [default: near the run]."
+    "--tokens", metavar="PATH", help="Tokens dataset or its URL [default: where the run read it]."
 )
 @click.option(
     "--documents", type=click.Path(path_type=Path), help="Its parent [default: where it was]."
@@ -29,13 +29,14 @@ def trace_command(
     rank: int,
     row: int,
     world_size: int | None,
-    tokens: Path | None,
+    tokens: str | None,
     documents: Path | None,
     as_json: bool,
 ) -> None:
-    """Say which documents the finished training run RUN read in one row of one step.
+    """Say which documents the training run RUN reads in one row of one step.
 
-    Each is shown with its source file, the record's place in it, and the text that the row holds.
+    RUN may still be under way or interrupted: the steps to come are known as well. Each document is
+    shown with its source file, the record's place in it, and the text that the row holds.
     """
     import msgspec
 
@@ -54,8 +55,10 @@ def _show(found: Any) -> None:
     out = Console(highlight=False)
     out.print(
         f"step {found.step}, rank {found.rank}, row {found.row}: global sample {found.g:,}"
-        f" (epoch {found.epoch}, sample {found.sample:,} of the selection),"
-        f" documents: {len(found.parts)}",
+        f" (epoch {found.epoch}, sample {found.sample:,} of"
+        f" {f'source {found.source}' if found.source else 'the selection'}),"
+        f" documents: {len(found.parts)}" + ("" if found.finished else "; the run is not finished"),
+        markup=False,
         soft_wrap=True,
     )
     for part in found.parts:

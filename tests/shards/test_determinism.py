@@ -14,9 +14,8 @@ import pytest
 
 from shards.dataset import TokenDataset
 from shards.loader import Loader
-from shards.mixture import BLOCK, Stage
+from shards.mixture_config import BLOCK, Stage
 from shards.mixture_loader import MixtureLoader
-from shards.packing import PackedLoader
 from shards.torch import TorchLoader
 from shards.window import Window
 
@@ -46,7 +45,7 @@ def make(kind, dataset, rank, world_size, stages=None):
         views = {"a": dataset.select("x < 5"), "b": dataset.select("x >= 5")}
         return MixtureLoader(views, stages or [Stage(0, {"a": 3, "b": 1})], **options)
     if kind == "packed":
-        return PackedLoader(dataset.select(), **options)
+        return Loader(dataset.select(), packing="best-fit", **options)
     window = {"window": Window(3, 4)} if kind == "windowed" else {}
     return Loader(dataset.select(), **options, **window)
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import RecipeError
-from shards.mixture import BLOCK, Stage, plan_mixture
+from shards.mixture import plan_mixture
+from shards.mixture_config import BLOCK, Stage
 
 SAMPLES = {"books": 5000, "code": 700, "web": 20000}
 

@@ -5,7 +5,7 @@ import pytest
 
 from shards.dataset import TokenDataset
 from shards.errors import RecipeError, TrainingError
-from shards.mixture import BLOCK, Stage
+from shards.mixture_config import BLOCK, Stage
 from shards.mixture_loader import MixtureLoader
 from shards.torch import TorchLoader
 
@@ -96,7 +96,9 @@ def test_names_all_that_differs_in_a_state(views):
 
 def test_refuses_empty_sources_and_several_tokenizers(views, tmp_path):
     empty = views["low"].dataset.select("x > 99")
-    with pytest.raises(TrainingError, match="source 'none', selection 'x > 99', keeps 0 documents"):
+    with pytest.raises(
+        TrainingError, match="source 'none': no data: selection 'x > 99' keeps 0 documents"
+    ):
         loader({**views, "none": empty})
     other = TokenDataset.open(build_tokens(tmp_path / "other", [5], vocab_size=500)).select()
     with pytest.raises(RecipeError, match="several tokenizers"):

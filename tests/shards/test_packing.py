@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import RecipeError, TrainingError
-from shards.loader import IGNORE
-from shards.packing import PackedLoader, document_ids, pack
+from shards.loader import IGNORE, Loader
+from shards.packing import document_ids, pack
 from shards.torch import TorchLoader
 
 from .conftest import EOS
@@ -22,7 +22,8 @@ def view(make_tokens):
 
 
 def loader(view, **options):
-    return PackedLoader(view, **{"sequence_length": T, "batch_size": B, "seed": 1, **options})
+    fixed = {"sequence_length": T, "batch_size": B, "seed": 1, "packing": "best-fit"}
+    return Loader(view, **{**fixed, **options})
 
 
 def offsets_of(sizes):

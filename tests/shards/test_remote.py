@@ -212,7 +212,7 @@ def test_refuses_caches_that_cannot_work(afar, tmp_path, monkeypatch):
         afar.open(max_bytes=MIB)
     with pytest.raises(RecipeError, match="leaves no room for tokens"):
         afar.open(max_bytes=4 * MIB).select()
-    with pytest.raises(RecipeError, match="give a folder to cache"):
+    with pytest.raises(RecipeError, match=r"needs a folder for the blocks .*--cache FOLDER"):
         TokenDataset.open(afar.url)
     (tmp_path / "file").write_text("")
     with pytest.raises(PlatformError, match="cannot be written to"):

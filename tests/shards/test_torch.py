@@ -1,5 +1,5 @@
 import threading
-from typing import ClassVar
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from shards.errors import CorruptError, RecipeError, TrainingError
 from shards.loader import Loader
-from shards.torch import LoaderDataset, TorchLoader, _Ring
+from shards.torch import CudaLane, LoaderDataset, Ring, TorchLoader
 
 from .conftest import flip
 
@@ -18,8 +18,8 @@ def dataset(make_tokens):
     return make_tokens([5, 7, 3, 9, 11, 2] * 4)
 
 
-def loader(dataset):
-    return Loader(dataset.select(), sequence_length=8, batch_size=4, seed=1)
+def loader(dataset, packing="none"):
+    return Loader(dataset.select(), sequence_length=8, batch_size=4, seed=1, packing=packing)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -82,35 +82,97 @@ def test_memory_is_used_again_when_its_tensors_are_gone_and_not_before(dataset, 
         assert len(seen) <= 15 + depth + 4
 
 
-class FakeEvent:
-    """Stands in for torch.cuda.Event: whether a copy was started, and whether it was awaited."""
+class LateLane:
+    """A device that copies as late as it may: when somebody waits for it."""
 
-    log: ClassVar[list[str]] = []
+    def __init__(self, device=None):
+        self.pinned_count, self.pending, self.waited = 0, [], 0
+
+    def pinned(self, shape):
+        self.pinned_count += 1
+        return torch.full(shape, -7, dtype=torch.int64)
+
+    def send(self, buffers):
+        sent = [torch.full_like(buffer, -9) for buffer in buffers]
+        copy = LateCopy(self, list(zip(sent, buffers, strict=True)))
+        self.pending.append(copy)
+        return sent, copy
+
+    def receive(self, sent, done):
+        done.synchronize()
+
+
+class LateCopy:
+    def __init__(self, lane, pairs):
+        self.lane, self.pairs = lane, pairs
 
     def synchronize(self):
-        self.log.append(f"wait {id(self)}")
+        self.lane.waited += 1
+        for sent, buffer in self.pairs:
+            sent.copy_(buffer)
+        self.pairs = []
 
-    def record(self, stream):
-        self.log.append(f"sent {id(self)}")
+
+@pytest.mark.parametrize("packing", ["none", "best-fit"])
+def test_a_pinned_buffer_is_filled_again_only_when_it_has_left(dataset, packing):
+    lane, plain, source = LateLane(), loader(dataset, packing), loader(dataset, packing)
+    ring, taken = Ring(lane, (4, 9), 3), []
+    for number in range(9):  # the tail sample is among them
+        taken.append((plain.next(), *ring.take(source)))
+        assert lane.waited == max(0, number - 2)  # no sooner than it must, either
+    assert lane.pinned_count == 6
+    for expected, sent, done in taken:
+        lane.receive(sent, done)
+        assert len(sent) == (1 if expected.full else 2)
+        np.testing.assert_array_equal(sent[0][:, :-1], expected.inputs)
+        np.testing.assert_array_equal(sent[-1][:, 1:], expected.targets)
 
 
-def test_pinned_buffers_are_awaited_before_they_are_filled_again(dataset, monkeypatch):
-    empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: empty(shape, dtype=dtype))
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    monkeypatch.setattr(FakeEvent, "log", [])
-    ring = _Ring((4, 9), 3, torch.device("cpu"))
-    plain, source = loader(dataset), loader(dataset)
-    for _ in range(9):
-        expected = plain.next()
-        inputs, targets = ring.take(source)
-        np.testing.assert_array_equal(inputs, expected.inputs)
-        np.testing.assert_array_equal(targets, expected.targets)
-    waits, sent = FakeEvent.log[::2], FakeEvent.log[1::2]
-    assert [line[5:] for line in waits] == [line[5:] for line in sent]
-    assert len(set(waits)) == 3
-    assert waits[:3] == waits[3:6]
+@pytest.mark.parametrize("depth", [0, 1, 4])
+def test_batches_go_to_a_device_through_the_ring(dataset, depth, monkeypatch):
+    monkeypatch.setattr("shards.torch.CudaLane", LateLane)
+    plain = loader(dataset)
+    with TorchLoader(loader(dataset), "cuda", depth=depth) as batches:
+        for _ in range(12):
+            assert batches.state() == plain.state()
+            expected = plain.next()
+            inputs, targets = next(batches)
+            np.testing.assert_array_equal(inputs, expected.inputs)
+            np.testing.assert_array_equal(targets, expected.targets)
+
+
+def test_a_copy_has_its_own_stream_and_the_callers_stream_waits_for_it(monkeypatch):
+    log = []
+
+    class Event:
+        def record(self, stream):
+            log.append(f"record on {stream}")
+
+    class Current:
+        def wait_event(self, done):
+            log.append("current waits")
+
+    class Tensor:
+        def to(self, device, non_blocking):
+            log.append(f"copy to {device} {non_blocking}")
+            return self
+
+        def record_stream(self, stream):
+            log.append("kept for current")
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"side of {device}")
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Current())
+    lane = CudaLane(torch.device("cuda"))
+    lane.receive(*lane.send([Tensor()]))
+    assert log == [
+        "copy to cuda:3 True",
+        "record on side of cuda:3",
+        "current waits",
+        "kept for current",
+    ]
 
 
 def test_close_ends_the_thread(dataset):

@@ -22,5 +22,5 @@ def test_large_caches_read_little_twice():
 
 
 def test_says_how_large_the_cache_must_be():
-    with pytest.raises(RecipeError, match="give at least 33,554,432"):
+    with pytest.raises(RecipeError, match="it needs at least 16,777,216"):
         plan_window((1 << 25) - 1, 2048)

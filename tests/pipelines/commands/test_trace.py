@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import fsspec
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -11,7 +13,8 @@ from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
 from pipelines.tokenize import TokenizeConfig, tokenize
-from pipelines.trace import trace
+from pipelines.trace import Settings, trace
+from shards.batches import open_batches
 from shards.dataset import TokenDataset
 from shards.errors import DatasetError, RecipeError
 from shards.loader import Loader
@@ -21,6 +24,11 @@ from tokenizer.model import Tokenizer
 
 SELECT = "split == 'train' and dropped == ''"
 T, B, SEED, STEPS = 64, 4, 3, 200
+SHAPE = {"sequence_length": T, "batch_size": B, "learning_rate": 0.1}
+MIXTURE = {
+    "sources": {"short": "bytes < 500", "long": "bytes >= 500"},
+    "stages": [{"weights": {"short": 3, "long": 1}}, {"start": 1024, "weights": {"long": 1}}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def chain(tmp_path_factory):
     return root
 
 
-def write_run(folder, view, **changes):
+def write_run(folder, view, name="run.json", **changes):
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "dataset_id": view.dataset.dataset_id,
@@ -54,11 +62,11 @@ def write_run(folder, view, **changes):
         "selection_hash": view.selection_hash,
         "seed": SEED,
         "steps": STEPS,
-        "config": {"sequence_length": T, "batch_size": B, "learning_rate": 0.1},
+        "config": SHAPE,
         "definitions": {"loop": "1"},
         "bpb": 2.0,
     }
-    (folder / "run.json").write_text(json.dumps(record | changes))
+    (folder / name).write_text(json.dumps(record | changes))
 
 
 def loader(chain, **options):
@@ -86,6 +94,43 @@ def test_names_the_text_that_each_row_of_a_batch_holds(chain, world_size):
                     (record,) = [r for r in inputs if r["id"] == part.document["id"]]
                     assert record["text"] == part.document["text"]
                     assert part.document["path"].endswith("in.jsonl")
+
+
+@pytest.mark.parametrize("packing", ["none", "best-fit"])
+@pytest.mark.parametrize("step", [1, 256, 257])  # before and after the weights change
+def test_a_run_under_way_with_a_mixture_and_packing_is_traced(chain, tmp_path, packing, step):
+    view = TokenDataset.open(chain / "tokens").select(SELECT)
+    config = SHAPE | {"packing": packing, "mixture": MIXTURE}
+    facts = {"data": str(chain / "tokens"), "world_size": 2}
+    write_run(tmp_path / "run", view, "begun.json", config=config, steps=300, facts=facts)
+    settings = msgspec.convert(config, Settings)
+    sources = [open_batches(view, settings, SEED, rank=rank, world_size=2) for rank in (0, 1)]
+    tokenizer = Tokenizer.load(chain / "tokenizer")
+    for rank, source in enumerate(sources):
+        source.load_state({**source.state(), "g": (step - 1) * B})
+        batch = source.next()
+        for row in range(2):
+            found = trace(tmp_path / "run", step, rank, row)
+            assert found.source == source.source(found.g)
+            assert step < 257 or found.source == "long"
+            assert not found.finished
+            real = batch.tokens[row, : batch.lengths[row]].tolist()
+            pieces = b"".join(tokenizer.piece_bytes[i] for i in real).decode()
+            assert "".join(part.sample_text for part in found.parts) == pieces
+            assert all(part.sample_text in part.document["text"] for part in found.parts)
+    shown = CliRunner().invoke(trace_command, [str(tmp_path / "run"), "--step", str(step)]).stdout
+    assert "of source " in shown
+    assert "the run is not finished" in shown
+
+
+def test_a_run_on_remote_data_is_traced(chain, tmp_path):
+    fsspec.filesystem("memory").put(str(chain / "tokens"), "memory://traced", recursive=True)
+    view = TokenDataset.open(chain / "tokens").select(SELECT)
+    write_run(tmp_path / "run", view, facts={"data": "memory://traced"})
+    found = trace(tmp_path / "run", 7, documents=chain / "curated")
+    assert found.tokens == "memory://traced"
+    near = trace(chain / "runs/a-1", 7)
+    assert [part.doc_id for part in found.parts] == [part.doc_id for part in near.parts]
 
 
 def test_prints_one_json_object_or_text(chain):
@@ -131,7 +176,7 @@ def test_without_the_tokenizer_the_document_is_there(chain, tmp_path):
 def test_says_what_is_missing_or_differs(chain, tmp_path):
     view = TokenDataset.open(chain / "tokens").select(SELECT)
     run = tmp_path / "run"
-    with pytest.raises(DatasetError, match=r"not a finished run \(no run\.json\)"):
+    with pytest.raises(DatasetError, match=r"not a run \(no run\.json and no begun"):
         trace(run, 1)
     write_run(run, view)
     with pytest.raises(DatasetError, match=r"is not near it; say where it is with --tokens"):
@@ -143,6 +188,10 @@ def test_says_what_is_missing_or_differs(chain, tmp_path):
         ({"dataset_id": "x"}, "the run read x"),
         ({"selection_hash": "x"}, "now keeps other documents than in the run"),
         ({"definitions": {"order": "rot13"}}, "in the order 'rot13'"),
+        (
+            {"definitions": {"packing": "x"}, "config": SHAPE | {"packing": "best-fit"}},
+            "in the packing 'x'",
+        ),
         ({"seed": "x"}, r"run\.json: not a run's record: Expected `int`"),
     ):
         write_run(run, view, **changes)
