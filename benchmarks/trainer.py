@@ -1,19 +1,18 @@
 """Speed of training on the CPU: tokens a CPU second, Muon against AdamW, the loader's share.
 
-    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt] [--ranks N]
+    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt [PYTHON]] [--ranks N]
 
 Runs of the default model (`trainer.config`, one thread) on a dataset of Zipf-distributed tokens
 made here. CPU time of the whole process, so that other work on the machine counts little; runs of
 both optimisers take turns, and the median step is what counts. `loader_share` is the loader's CPU
 time for a batch over the CPU time of a step. `ratio_nanogpt` and `ratio_litgpt` are our tokens a
-CPU second over theirs for one model of 4.2 M parameters with AdamW, by turns (`compare`). With
-`--ranks`, `ordered_ms` and `all_reduce_ms` are the times of summing that model's gradients over N
-processes on this machine, in the fixed order and as gloo does it, by turns.
+CPU second over theirs for one model of 4.2 M parameters with AdamW, step by step in turns
+(`compare`), `…_wall` the same by the clock. PYTHON is the interpreter that litgpt is installed for.
+With `--ranks`, `ordered_ms` and `all_reduce_ms` are the times of summing that model's gradients
+over N processes on this machine, in the fixed order and as gloo does it, by turns.
 """
 
 import argparse
-import contextlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,20 +21,18 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `assay train` does, before torch
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from benchmarks.corpus import cpu_seconds
+from benchmarks.trainer_peers import Peer
 from shards.atomic import write_atomic
 from shards.dataset import TokenDataset, TokenView
 from shards.loader import Loader
@@ -64,17 +61,12 @@ PEER = TrainConfig(
 )
 """The model of the comparison with others: 4.2 M parameters, in all of them the same matrices."""
 
-PEER_WARM_UP = 1
-Step = Callable[[], None]
-Tokens = npt.NDArray[np.uint16]
-
 
 class Clock(Reporter):
     """Notes the CPU time at the end of each step."""
 
-    def __init__(self, warm_up: int = WARM_UP) -> None:
+    def __init__(self) -> None:
         super().__init__(quiet=True)
-        self.warm_up = warm_up
         self.times: list[float] = []
 
     def step(self, step: int, loss: float, tokens_per_s: float) -> None:
@@ -82,30 +74,34 @@ class Clock(Reporter):
 
     def steps(self) -> list[float]:
         """CPU seconds of the steps that count; the last one holds a validation."""
-        return [after - before for before, after in pairwise(self.times[self.warm_up - 1 : -1])]
+        return [after - before for before, after in pairwise(self.times[WARM_UP - 1 : -1])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 55 s on 2 cores")
     parser.add_argument("--nanogpt", metavar="PATH", type=Path, help="a clone of nanoGPT")
-    parser.add_argument("--litgpt", action="store_true", help="compare with the installed litgpt")
+    parser.add_argument(
+        "--litgpt",
+        metavar="PYTHON",
+        nargs="?",
+        const=sys.executable,
+        help="compare with litgpt; of this interpreter if it is not that one's",
+    )
     parser.add_argument("--ranks", metavar="N", type=int, help="also sum gradients over N ranks")
     options = parser.parse_args()
-    peers: dict[str, Callable[[Tokens], Step]] = {}
-    if options.nanogpt:
-        peers["nanogpt"] = lambda tokens: nanogpt_step(options.nanogpt, tokens)
-    if options.litgpt:
-        peers["litgpt"] = litgpt_step
-    rounds, steps = (2, 14 if peers else 22) if options.quick else (5, 60)
+    pythons = {"nanogpt": options.nanogpt and sys.executable, "litgpt": options.litgpt}
+    pythons = {name: python for name, python in pythons.items() if python}
+    rounds, steps = (2, 12 if pythons else 22) if options.quick else (5, 60)
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder, "tokens"))
-        stream = dataset.tokens(0, 0, DOCUMENTS * LENGTH).astype(np.uint16)
-        torch.set_num_threads(PEER.threads)
-        with contextlib.redirect_stdout(sys.stderr):  # what they print is not our result
-            others = {name: make(stream) for name, make in peers.items()}
+        shape = peer_shape(dataset, Path(folder), options.nanogpt)
+        peers = {name: Peer(name, python, shape) for name, python in pythons.items()}
         found = measure(dataset, Path(folder), rounds, steps)
-        found |= compare(dataset, Path(folder), others, rounds, 3 if options.quick else 12)
+        if peers:
+            found |= compare(dataset, Path(folder), peers, 10 if options.quick else 60)
+        for peer in peers.values():
+            peer.close()
         if options.ranks:
             found |= sums_of_ranks(options.ranks, Path(folder))
         print(json.dumps(found))
@@ -178,117 +174,67 @@ def loader_seconds(view: TokenView, config: TrainConfig, batches: int = 200) -> 
     return cpu_seconds(work, 5) / batches
 
 
+def peer_shape(dataset: TokenDataset, folder: Path, nanogpt: Path | None) -> dict[str, object]:
+    """Write the tokens for other processes; return what they need to know."""
+    tokens = folder / "tokens.npy"
+    np.save(tokens, dataset.tokens(0, 0, DOCUMENTS * LENGTH).astype(np.uint16))
+    model = PEER.model
+    return {
+        "tokens": str(tokens),
+        "path": str(nanogpt.resolve()) if nanogpt else "",
+        "vocabulary": VOCABULARY,
+        "length": PEER.sequence_length,
+        "batch": PEER.batch_size,
+        "dim": model.dim,
+        "layers": model.layers,
+        "heads": model.heads,
+        "threads": PEER.threads,
+    }
+
+
+class Turns(Reporter):
+    """Has every peer take a step after each of ours; notes CPU and wall seconds of all."""
+
+    def __init__(self, peers: dict[str, Peer]) -> None:
+        super().__init__(quiet=True)
+        self.peers = peers
+        self.seconds: dict[str, list[tuple[float, float]]] = {"ours": []}
+        self.begun: tuple[float, float] | None = None
+
+    def step(self, step: int, loss: float, tokens_per_s: float) -> None:
+        if self.begun:
+            cpu, wall = self.begun
+            took = time.process_time() - cpu, time.perf_counter() - wall
+            self.seconds["ours"].append(took)
+        for name, peer in self.peers.items():
+            self.seconds.setdefault(name, []).append(peer.step())
+        self.begun = time.process_time(), time.perf_counter()
+
+
 def compare(
-    dataset: TokenDataset, folder: Path, others: dict[str, Step], rounds: int, steps: int
+    dataset: TokenDataset, folder: Path, peers: dict[str, Peer], steps: int
 ) -> dict[str, float]:
-    """Train the same model here and there, by turns; return tokens/s over the peer's, by name.
+    """Train the same model here and there, step by step in turns; return our speed over theirs.
 
     Ours is a whole `train`, with loader, hash checks and metrics; of a peer only batch, forward,
-    backward, clipping and update are timed. One thread each, CPU time, medians.
+    backward, clipping and update are timed. One thread each, medians of CPU and of wall time.
     """
-    if not others:
-        return {}
     view, valid = dataset.select("split == 'train'"), read_documents(dataset, "split == 'valid'")
-    config = msgspec.structs.replace(PEER, steps=steps + PEER_WARM_UP + 1)
-    ours: list[float] = []
-    theirs: dict[str, list[float]] = {name: [] for name in others}
-    for number in range(rounds):
-        clock = Clock(PEER_WARM_UP)
-        train(view, valid, config, folder / f"peer-{number}", clock)
-        ours += clock.steps()
-        for name, step in others.items():
-            for _ in range(PEER_WARM_UP):
-                step()
-            for _ in range(steps):
-                start = time.process_time()
-                step()
-                theirs[name].append(time.process_time() - start)
-    mine = statistics.median(ours)
-    ratios = {f"ratio_{name}": statistics.median(found) / mine for name, found in theirs.items()}
-    return {name: round(ratio, 3) for name, ratio in ratios.items()}
-
-
-def random_batch(tokens: Tokens, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs and targets `int64[B, T]` from random places, as nanoGPT's `get_batch`."""
-    T = PEER.sequence_length
-    starts = rng.integers(0, len(tokens) - T - 1, PEER.batch_size)
-    rows = torch.stack([torch.from_numpy(tokens[s : s + T + 1].astype(np.int64)) for s in starts])
-    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
-
-
-def peer_step(
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    tokens: Tokens,
-) -> Step:
-    """Return what takes one step as the training scripts of both peers do, in fp32."""
-    rng = np.random.default_rng(1)
-
-    def step() -> None:
-        inputs, targets = random_batch(tokens, rng)
-        loss = loss_of(inputs, targets)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), PEER.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()
-
-    return step
-
-
-def nanogpt_step(path: Path, tokens: Tokens) -> Step:
-    """Return a step of nanoGPT's model with its own optimiser."""
-    spec = importlib.util.spec_from_file_location("nanogpt_model", path / "model.py")
-    if spec is None or spec.loader is None or not (path / "model.py").exists():
-        raise SystemExit(f"--nanogpt {path}: has no model.py; give the folder of a clone")
-    module: Any = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    shape = PEER.model
-    model = module.GPT(
-        module.GPTConfig(
-            block_size=PEER.sequence_length,
-            vocab_size=VOCABULARY,
-            n_layer=shape.layers,
-            n_head=shape.heads,
-            n_embd=shape.dim,
-            dropout=0.0,
-            bias=False,
-        )
-    )
-    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
-    return peer_step(model, optimizer, lambda x, y: model(x, y)[1], tokens)
-
-
-def litgpt_step(tokens: Tokens) -> Step:
-    """Return a step of litgpt's model, tied as ours, with AdamW and its chunked cross-entropy."""
-    try:
-        from litgpt.config import Config
-        from litgpt.model import GPT
-        from litgpt.utils import chunked_cross_entropy
-    except ImportError as error:
-        raise SystemExit(
-            f"--litgpt: {error}; install litgpt into an environment with Assay"
-        ) from None
-    shape = PEER.model
-    model: Any = GPT(
-        Config(
-            block_size=PEER.sequence_length,
-            vocab_size=VOCABULARY,
-            padded_vocab_size=VOCABULARY,
-            n_layer=shape.layers,
-            n_head=shape.heads,
-            n_embd=shape.dim,
-            rotary_percentage=1.0,
-            parallel_residual=False,
-            bias=False,
-            norm_class_name="RMSNorm",
-        )
-    )
-    model.lm_head.weight = model.transformer.wte.weight
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
-    return peer_step(model, optimizer, lambda x, y: chunked_cross_entropy(model(x), y), tokens)
+    for peer in peers.values():
+        peer.wait()
+    turns = Turns(peers)
+    config = msgspec.structs.replace(PEER, steps=steps + WARM_UP)
+    train(view, valid, config, folder / "peer", turns)
+    medians = {
+        name: [statistics.median(column) for column in zip(*rows[WARM_UP - 1 :], strict=True)]
+        for name, rows in turns.seconds.items()
+    }
+    cpu, wall = medians.pop("ours")
+    return {
+        f"ratio_{name}{suffix}": round(theirs[column] / ours, 3)
+        for name, theirs in medians.items()
+        for suffix, column, ours in (("", 0, cpu), ("_wall", 1, wall))
+    }
 
 
 def sums_of_ranks(count: int, folder: Path) -> dict[str, float]:

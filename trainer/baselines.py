@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shards.loader import IGNORE, Loader
+from shards.loader import IGNORE, Batches
 from trainer.data import Documents
 from trainer.records import Baselines
 
@@ -106,22 +106,23 @@ def fit_and_score(previous: Tokens, tokens: Tokens, valid: Documents, vocabulary
     )
 
 
-def pairs_read(loader: Loader, samples: int) -> tuple[Tokens, Tokens]:
-    """Return the (previous, token) pairs that a run reads, each sample once.
+def pairs_read(loader: Batches, samples: int) -> tuple[Tokens, Tokens]:
+    """Return the (previous, token) pairs that a run reads, each sample of a source once.
 
     Args:
-        loader: a new loader of the run's view, seed and shape (rank 0 of 1); it is used up.
-        samples: how many the run takes; more than one epoch adds nothing.
+        loader: a new loader of the run (rank 0 of 1); it is used up.
+        samples: how many the run takes; later epochs add nothing.
     """
-    wanted = min(samples, loader.samples_per_epoch)
+    wanted = min(samples, loader.first_pass)
     previous, tokens = [], []
     while wanted > 0:
         batch = loader.next()
-        targets = batch.targets[:wanted]
+        new = loader.epochs(batch.indices[:wanted]) == 0
+        targets = batch.targets[:wanted][new]
         real = targets != IGNORE
-        previous.append(batch.inputs[:wanted][real])
+        previous.append(batch.inputs[:wanted][new][real])
         tokens.append(targets[real])
-        wanted -= len(targets)
+        wanted -= len(batch.indices)
     return np.concatenate(previous), np.concatenate(tokens)
 
 

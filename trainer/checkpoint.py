@@ -1,47 +1,96 @@
 """Checkpoints that appear whole, are verified before they are used, and have a spare.
 
-`checkpoint-NNNNNNNN.pt` is written first, then its manifest, the `.json` of the same name, with
-size and sha256 of the file and an xxh3-128 of itself: the manifest makes the checkpoint. So a
-killed run leaves a checkpoint or none, never a part of one. Any flipped bit, cut or missing file is
-found (torch alone loads a file with a flipped weight without a word), and the checkpoint before it
-is taken instead.
+`checkpoint-NNNNNNNN.R-of-W.safetensors` are written first, one by each of W writers, then the
+manifest, `checkpoint-NNNNNNNN.json`, with size and sha256 of each and an xxh3-128 of itself: the
+manifest makes the checkpoint. So a killed run leaves a checkpoint or none, never a part of one. Any
+flipped bit, cut or missing file is found (torch and its distributed checkpoints load a file with a
+flipped weight without a word), and the checkpoint before it is taken instead.
+
+A state is nested dicts and lists of numbers, strings and tensors. Tensors go into the file's body,
+everything else into its metadata as JSON: nothing is pickled, so reading a checkpoint runs no code,
+and equal states are equal bytes. Of a tensor that is cut over the writers each writes its `Piece`;
+who reads may be any number of ranks, and each puts together what it needs.
 """
 
 import hashlib
-import io
+import math
+import mmap
+import re
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
+from torch import Tensor
 
-from shards.atomic import write_atomic
+from shards.atomic import is_partial, replacing, write_atomic
 from shards.errors import CorruptError, TrainingError
 from shards.hashing import xxh128
 from trainer.history import Times
+from trainer.ranks import ALONE, Ranks
+from trainer.tensor_file import decode_tensors, tensor_chunks
 
-FORMAT = 2
+FORMAT = 3
 _STEM = "checkpoint-"
+_STEP = re.compile(rf"{_STEM}(\d+)\.")
+_HASHED_BYTES = 8 << 20
+"""Bytes that are hashed at once: of a file of many gigabytes no more is in memory."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one writer wrote: a file of the checkpoint, its size and its sha256."""
+
+    file: str
+    bytes: int
+    sha256: str
 
 
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The manifest of one checkpoint; `check` is the xxh3-128 of itself with `check` empty.
 
-    `times` are sums of seconds: here and not in the file, so that equal runs save equal states.
+    `times` are sums of seconds: here and not in the files, so that equal runs save equal files.
     """
 
     format: int = FORMAT
     run_key: str
     step: int
-    file: str
-    bytes: int
-    sha256: str
+    parts: list[Part]
     times: Times
     check: str = ""
 
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the only file, or that of all files' sha256, one after the other."""
+        first, *others = (part.sha256 for part in self.parts)
+        return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
+
+
+class Piece(NamedTuple):
+    """A writer's part of a tensor: from place `start` of dimension `dim`, which has `size`."""
+
+    tensor: Tensor
+    dim: int
+    start: int
+    size: int
+
+
+class Pieces(NamedTuple):
+    """All parts of a tensor as they lie in their files."""
+
+    pieces: list[Piece]
+
+    def whole(self) -> Tensor:
+        """Return the tensor, in memory of its own."""
+        ordered = sorted(self.pieces, key=lambda piece: piece.start)
+        return torch.cat([piece.tensor for piece in ordered], dim=ordered[0].dim)
+
 
 class Found(msgspec.Struct, frozen=True):
-    """The newest good checkpoint, its tensors on the CPU, and what was wrong with newer ones."""
+    """The newest good checkpoint, its tensors on the CPU, and what was wrong with newer ones.
+
+    Tensors that were cut are `Pieces` where a group of ranks reads, and whole otherwise.
+    """
 
     entry: Checkpoint
     state: dict[str, Any]
@@ -56,55 +105,93 @@ def save_checkpoint(
     times: Times | None = None,
     keep: int = 2,
 ) -> Checkpoint:
-    """Write a checkpoint of `state`: tensors, numbers, strings, lists and dicts.
+    """Write a checkpoint as the only writer: `write_part`, then `commit_checkpoint`."""
+    part = write_part(folder, step, state)
+    return commit_checkpoint(folder, run_key, step, [part], times or Times(), keep)
+
+
+def write_part(
+    folder: Path, step: int, state: dict[str, Any], writer: int = 0, writers: int = 1
+) -> Part:
+    """Write one writer's file of a checkpoint, which is none before `commit_checkpoint`.
+
+    Raises:
+        TrainingError: it cannot be written (a full disk).
+    """
+    path = folder / f"{_STEM}{step:08d}.{writer}-of-{writers}.safetensors"
+    tensors, metadata = _encode_state(state, first=writer == 0)
+    digest, size = hashlib.sha256(), 0
+    try:
+        # A manifest must never stand beside a file that it does not describe.
+        (folder / f"{_STEM}{step:08d}.json").unlink(missing_ok=True)
+        with replacing(path) as file:
+            for chunk in tensor_chunks(tensors, metadata):
+                digest.update(chunk)
+                file.write(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise _cannot_write(folder, step, error) from None
+    return Part(path.name, size, digest.hexdigest())
+
+
+def commit_checkpoint(
+    folder: Path, run_key: str, step: int, parts: list[Part], times: Times, keep: int = 2
+) -> Checkpoint:
+    """Make a checkpoint of the files of all writers, in their order.
 
     Then all but the newest `keep` of this run are removed, and those of other runs.
 
     Raises:
-        TrainingError: it cannot be written (a full disk); those before it are still there.
+        TrainingError: it cannot be written; those before it are still there.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getbuffer()
-    name = f"{_STEM}{step:08d}"
-    entry = Checkpoint(
-        run_key=run_key,
-        step=step,
-        file=f"{name}.pt",
-        bytes=data.nbytes,
-        sha256=hashlib.sha256(data).hexdigest(),
-        times=times or Times(),
-    )
+    entry = Checkpoint(run_key=run_key, step=step, parts=parts, times=times)
     entry = msgspec.structs.replace(entry, check=xxh128(_encode(entry)).hex())
     try:
-        # A manifest of that name must never stand beside a file that it does not describe.
-        (folder / f"{name}.json").unlink(missing_ok=True)
-        write_atomic(folder / entry.file, data)
-        write_atomic(folder / f"{name}.json", _encode(entry))
-        prune_checkpoints(folder, run_key, keep)
+        write_atomic(folder / f"{_STEM}{step:08d}.json", _encode(entry))
+        # Of several writers one may be at work on the next checkpoint already.
+        prune_checkpoints(folder, run_key, keep, until=step if len(parts) > 1 else None)
     except OSError as error:
-        raise TrainingError(
-            f"{folder}: cannot write the checkpoint of step {step} ({data.nbytes:,} bytes):"
-            f" {error.strerror}; the last one is kept: make room and run the same command again"
-        ) from None
+        raise _cannot_write(folder, step, error) from None
     return entry
 
 
-def load_checkpoint(folder: Path, run_key: str) -> Found | None:
+def _cannot_write(folder: Path, step: int, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"{folder}: cannot write the checkpoint of step {step}: {error.strerror}; the last one is"
+        " kept: make room and run the same command again"
+    )
+
+
+def load_checkpoint(folder: Path, run_key: str, ranks: Ranks = ALONE) -> Found | None:
     """Return the newest checkpoint of a run that is as it was written; None if there never was one.
+
+    One process reads files into memory and hashes what it has read. A group of ranks, which must
+    all call this and see the same folder, shares the hashing and maps the files, so that a rank
+    has in memory only what it takes out of them.
 
     Raises:
         CorruptError: there are checkpoints, and every one of this run is damaged.
     """
     refused: list[str] = []
-    for path in _manifests(folder):
-        try:
-            entry = _read_manifest(path)
-            if entry.run_key != run_key:
-                continue
-            return Found(entry, _read_state(folder / entry.file, entry), refused)
-        except CorruptError as error:
-            refused.append(str(error))
+    for name in ranks.share([path.name for path in _manifests(folder)]):
+        entry = ranks.share(_candidate(folder / name, run_key) if ranks.first else None)
+        if entry is None:
+            continue
+        if isinstance(entry, str):
+            refused.append(entry)
+            continue
+        files, mine = [], []
+        for number, part in enumerate(entry.parts):
+            try:
+                to_hash = number % ranks.world_size == ranks.rank
+                files.append(_read_part(folder / part.file, part, ranks.world_size > 1, to_hash))
+            except (CorruptError, OSError) as error:
+                mine.append(str(error))
+        damages = [damage for of_rank in ranks.gather_objects(mine) for damage in of_rank]
+        if not damages:
+            state = _decode_state(files)
+            return Found(entry, state if ranks.world_size > 1 else _whole(state), refused)
+        refused.append("; ".join(dict.fromkeys(damages)))
     if refused:
         raise CorruptError(
             f"{'; '.join(refused)}; no good checkpoint is left: remove {folder} to start the run"
@@ -113,20 +200,27 @@ def load_checkpoint(folder: Path, run_key: str) -> Found | None:
     return None
 
 
-def prune_checkpoints(folder: Path, run_key: str, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep` of this run; manifests first."""
+def prune_checkpoints(folder: Path, run_key: str, keep: int, until: int | None = None) -> None:
+    """Remove all checkpoints but the newest `keep` of this run; manifests first.
+
+    Files without a manifest go too, up to step `until`: later ones are being written.
+    """
     kept: set[str] = set()
+    count = 0
     for path in _manifests(folder):
         try:
-            belongs = _read_manifest(path).run_key == run_key
+            entry = _read_manifest(path)
         except CorruptError:
-            belongs = False
-        if belongs and len(kept) < keep:
-            kept.add(path.stem)
+            entry = None
+        if entry and entry.run_key == run_key and count < keep:
+            count += 1
+            kept |= {part.file for part in entry.parts}
         else:
             path.unlink()
-    for path in folder.glob(f"{_STEM}*.pt"):
-        if path.stem not in kept:
+    for path in folder.glob(f"{_STEM}*"):
+        step = _STEP.match(path.name)
+        old = step is not None and (until is None or int(step[1]) <= until)
+        if old and path.suffix != ".json" and path.name not in kept and not is_partial(path):
             path.unlink()
 
 
@@ -139,30 +233,131 @@ def _encode(entry: Checkpoint) -> bytes:
     return msgspec.json.format(msgspec.json.encode(entry)) + b"\n"
 
 
+def _candidate(path: Path, run_key: str) -> Checkpoint | str | None:
+    """Return a manifest, what is wrong with it, or None where it is another run's."""
+    try:
+        entry = _read_manifest(path)
+    except CorruptError as error:
+        return str(error)
+    return entry if entry.run_key == run_key else None
+
+
 def _read_manifest(path: Path) -> Checkpoint:
     data = path.read_bytes()
     try:
         entry = msgspec.json.decode(data, type=Checkpoint)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CorruptError(f"{path}: not a checkpoint's manifest ({error})") from None
+        raise CorruptError(
+            f"{path}: not a checkpoint's manifest of format {FORMAT} ({error})"
+        ) from None
     found = xxh128(_encode(msgspec.structs.replace(entry, check=""))).hex()
     if found != entry.check or data != _encode(entry):
         raise CorruptError(f"{path}: was changed: expected xxh3-128 {entry.check!r}, found {found}")
-    if entry.format != FORMAT or entry.file != f"{path.stem}.pt":
-        raise CorruptError(f"{path}: format {entry.format} of {entry.file!r}, expected {FORMAT}")
+    named = all(part.file.startswith(f"{path.stem}.") for part in entry.parts)
+    if entry.format != FORMAT or not named or not entry.parts:
+        files = [part.file for part in entry.parts]
+        raise CorruptError(f"{path}: format {entry.format} of {files}, expected {FORMAT}")
     return entry
 
 
-def _read_state(file: Path, entry: Checkpoint) -> dict[str, Any]:
-    """Read what a checkpoint holds; the bytes that are hashed are the bytes that are loaded."""
+def _read_part(file: Path, part: Part, mapped: bool, to_hash: bool) -> Any:
+    """Return the bytes of a file as a writable buffer, of known size and, if asked, hash."""
     if not file.exists():
         raise CorruptError(f"{file}: is missing, though its manifest is there")
-    data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
-        raise CorruptError(
-            f"{file}: expected {entry.bytes} bytes with sha256 {entry.sha256}, found {len(data)}"
-            f" with {found}"
-        )
-    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    size = file.stat().st_size
+    if size != part.bytes:
+        raise CorruptError(f"{file}: expected {part.bytes} bytes, found {size}")
+    if mapped:
+        with file.open("rb") as opened:
+            data: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+    else:
+        data = bytearray(size)
+        with file.open("rb") as opened:
+            opened.readinto(data)
+    if to_hash:
+        digest = hashlib.sha256()
+        with memoryview(data) as view:
+            for start in range(0, size, _HASHED_BYTES):
+                digest.update(view[start : start + _HASHED_BYTES])
+        if digest.hexdigest() != part.sha256:
+            raise CorruptError(f"{file}: expected sha256 {part.sha256}, found {digest.hexdigest()}")
+    return data
+
+
+def _encode_state(
+    state: dict[str, Any], *, first: bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Take the tensors out of a state; return them by name, and the rest as a file's metadata.
+
+    A tensor that is not cut is the same at every writer: only the first one has it in its file.
+    """
+    tensors: dict[str, Tensor] = {}
+    cuts: dict[str, list[int]] = {}
+
+    def plain(value: Any, name: str) -> Any:
+        if isinstance(value, Piece):
+            tensors[name], *cuts[name] = value
+            return {"$": name}
+        if isinstance(value, Tensor):
+            if first:
+                tensors[name] = value
+            return {"$": name}
+        if isinstance(value, dict):
+            return {_key(k): plain(item, f"{name}/{k}".lstrip("/")) for k, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item, f"{name}/{number}") for number, item in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            return {"$number": str(value)}  # JSON has none that is not finite
+        return value
+
+    rest = plain(state, "")
+    metadata = {"state": rest, "cuts": cuts}
+    return tensors, {
+        k: msgspec.json.encode(v, order="sorted").decode() for k, v in metadata.items()
+    }
+
+
+def _decode_state(files: list[Any]) -> dict[str, Any]:
+    """Put the state together again; the tensors share the memory of the files."""
+    found: dict[str, Tensor | Pieces] = {}
+    pieces: dict[str, list[Piece]] = defaultdict(list)
+    rest: Any = None
+    for data in files:
+        tensors, metadata = decode_tensors(data)
+        cuts = msgspec.json.decode(metadata["cuts"], type=dict[str, tuple[int, int, int]])
+        rest = rest or msgspec.json.decode(metadata["state"])
+        for name, tensor in tensors.items():
+            if name in cuts:
+                pieces[name].append(Piece(tensor, *cuts[name]))
+            else:
+                found.setdefault(name, tensor)
+    found |= {name: Pieces(parts) for name, parts in pieces.items()}
+
+    def full(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.keys() == {"$"}:
+                return found[value["$"]]
+            if value.keys() == {"$number"}:
+                return float(value["$number"])
+            return {_from_key(key): full(item) for key, item in value.items()}
+        return [full(item) for item in value] if isinstance(value, list) else value
+
+    state: dict[str, Any] = full(rest)
     return state
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Pieces):
+        return value.whole()
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
+
+
+def _key(key: str | int) -> str:
+    """Write a key for JSON, whose keys are strings: optimisers number their parameters."""
+    return f"#{key}" if isinstance(key, int) else key
+
+
+def _from_key(key: str) -> str | int:
+    return int(key[1:]) if key.startswith("#") else key

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -15,14 +14,32 @@ from shards.config import Table, decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
 from shards.errors import RecipeError
 from shards.manifest import MANIFEST
+from shards.remote import is_remote
 from shards.select import columns
-from trainer.config import StudyConfig, TrainConfig
+from trainer.config import TrainConfig
+from trainer.footprint import footprint, footprint_line
 from trainer.presets import expand_preset
+from trainer.show import quantity
 from trainer.signals import PREEMPTED, Stopped
-from trainer.sizes import flops_per_token, memory_bytes, parameter_count
+from trainer.sizes import flops_per_token, parameter_count
+from trainer.study_config import StudyConfig
 
 _DATA = click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="A tokens dataset."
+)
+_DATA_OR_URL = click.option(
+    "--data",
+    required=True,
+    metavar="PATH",
+    help="A tokens dataset: a folder, or a URL that fsspec knows (s3://…, gs://…).",
+)
+_CACHE = click.option(
+    "--cache", type=click.Path(path_type=Path), help="Folder for blocks of a dataset at a URL."
+)
+_CACHE_MB = click.option(
+    "--cache-mb",
+    type=click.IntRange(1),
+    help="Bound of the cache in MiB. [default: all of the dataset]",
 )
 _OUT = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results."
@@ -38,30 +55,41 @@ _RECIPE_ONLY = click.option(
 
 @click.command("train")
 @recipe_options
-@_DATA
+@_DATA_OR_URL
+@_CACHE
+@_CACHE_MB
 @_OUT
 @click.option("--select", metavar="EXPR", help="Train on the documents that this selects.")
 @click.option("--arm", metavar="NAME", help="Train on this arm of the recipe's study.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Instead of train.seed.")
+@click.option(
+    "--ranks",
+    "world_size",
+    type=click.IntRange(1),
+    help="With --dry-run: what so many ranks would need. [default: as torchrun started them]",
+)
 @_RECIPE_ONLY
 @quiet_option
 def train_command(
     recipe: str,
     overrides: tuple[str, ...],
     dry_run: bool,
-    data: Path,
+    data: str,
+    cache: Path | None,
+    cache_mb: int | None,
     out: Path,
     select: str | None,
     arm: str | None,
     seed: int | None,
+    world_size: int | None,
     recipe_only: bool,
     quiet: bool,
 ) -> None:
     """Train one model on a selection of a tokens dataset.
 
-    Without --select and --arm it trains on the study's control. A run that was stopped goes on
-    where it was, and a finished one is not run again. SIGTERM and SIGUSR1 stop it with a checkpoint
-    and exit code 75, ^C with 130.
+    A dataset at a URL is read through a cache, each block verified. Without --select and --arm it
+    trains on the study's control. A run that was stopped goes on where it was, and a finished one
+    is not run again. SIGTERM and SIGUSR1 stop it with a checkpoint and exit code 75, ^C with 130.
     """
     table = load_recipe(recipe, overrides)
     config, study = _decode(table)
@@ -69,30 +97,38 @@ def train_command(
         config = msgspec.structs.replace(config, seed=seed)
     name = _arm_name(study, select, arm)
     what = f"arm {name}" if select is None else repr(select)
-    if dry_run and (recipe_only or not (data / MANIFEST).exists()):
+    there = is_remote(data) or (Path(data) / MANIFEST).exists()
+    if dry_run and (recipe_only or not there):
         _check_syntax(study, *([] if select is None else [select]))
-        click.echo(f"would train on {what}: {_budget(config)}; {_not_read(data)}")
+        click.echo(f"would train on {what}: {_budget(config)}; {_not_read(Path(data))}")
         return
 
     _share_the_machine()
-    from shards.dataset import TokenDataset
-    from trainer.data import read_documents
-    from trainer.study import check_apart, open_arm
+    from trainer.data import open_tokens, read_documents, reading_lines
+    from trainer.study import check_apart, open_arm, open_valid
 
-    dataset = TokenDataset.open(data)
+    dataset = open_tokens(data, cache, cache_mb)
+    click.get_current_context().call_on_close(dataset.close)
     if select is None:
         view = open_arm(dataset, study, config, name)
     else:
         check_apart(dataset, select, study.valid, "--select")
         view = dataset.select(select)
-    valid = read_documents(dataset, study.valid, config.eval_tokens)
+    if arm is None:
+        valid = read_documents(dataset, study.valid, config.eval_tokens)
+    else:  # a run of a study, which takes out what arms may read
+        valid = open_valid(dataset, study, config)
     if dry_run:
         click.echo(f"would train on {what}: {_size(config, dataset.vocab_size)}")
         click.echo(f"{view.documents} documents, {view.tokens} tokens; {len(valid)} to validate on")
-        click.echo(_expected(config, dataset.vocab_size))
+        for line in reading_lines(view, config):
+            click.echo(line)
+        for line in _needs(config, dataset.vocab_size, world_size):
+            click.echo(line)
         return
 
-    from trainer.loop import choose_device, train_on_ranks
+    from trainer.device import choose_device
+    from trainer.loop import train_on_ranks
     from trainer.progress import Reporter
     from trainer.ranks import join_ranks
     from trainer.show import run_line
@@ -158,28 +194,18 @@ def study_command(
                 f"arm {name}: {view.documents} documents, {view.tokens} tokens,"
                 f" {epochs:.2f} epochs: {view.expression}"
             )
-        click.echo(f"each run: {_expected(config, opened.dataset.vocab_size)}")
+        for line in _needs(config, opened.dataset.vocab_size, 1):
+            click.echo(f"each run: {line}")
         return
 
-    from trainer.loop import choose_device
-    from trainer.parallel import default_jobs, run_jobs
-    from trainer.progress import Bars, Reporter
     from trainer.show import study_summary, study_table
-    from trainer.study import open_runs, run_study
+    from trainer.study_jobs import make_study
 
     if not quiet:
         console.print(power, soft_wrap=True)
-    on_cpu = choose_device(config).type == "cpu"
-    jobs = jobs or (default_jobs(config.threads) if on_cpu else 1)
-    if jobs > 1:
-        command = ("train", recipe, *(f"--set={item}" for item in overrides), f"--data={data}")
-        todo = open_runs(opened, study, config, out, command)
-        if len(todo) < runs and not quiet:
-            console.print(f"{runs - len(todo)} of {runs} runs are up to date")
-        with Bars(quiet=quiet) as bars:
-            run_jobs(todo, jobs, bars)
-    with _exit_code_of_a_stop(), Reporter(quiet=quiet or jobs > 1, runs=runs) as reporter:
-        record = run_study(opened, study, config, out, reporter)
+    command = ("train", recipe, *(f"--set={item}" for item in overrides), f"--data={data}")
+    with _exit_code_of_a_stop():
+        record = make_study(opened, study, config, out, command, jobs=jobs, quiet=quiet)
     if as_json:
         click.echo(msgspec.json.encode(study_summary(record)))
         return
@@ -217,7 +243,7 @@ def _arm_name(study: StudyConfig, select: str | None, arm: str | None) -> str:
 
 def _check_syntax(study: StudyConfig, *more: str) -> None:
     """Check that selections are expressions; whether their columns exist only a dataset can say."""
-    for expression in (*study.arms.values(), study.valid, *more):
+    for expression in (*study.expressions, *more):
         columns(expression)
 
 
@@ -242,27 +268,37 @@ def _budget(config: TrainConfig) -> str:
     return f"{config.total_steps:,} steps of {config.batch_tokens:,} tokens"
 
 
-def _size(config: TrainConfig, vocabulary: int, runs: int = 1) -> Any:
+def _size(config: TrainConfig, vocabulary: int, runs: int = 1) -> str:
     from trainer.show import size_line
 
-    rows = config.batch_size // config.microbatches
     return size_line(
         config,
         parameter_count(config.model, vocabulary),
         flops_per_token(config.model, vocabulary, config.sequence_length),
-        memory_bytes(config.model, vocabulary, config.sequence_length, rows),
+        footprint(config, vocabulary).device,
         runs,
     )
 
 
-def _expected(config: TrainConfig, vocabulary: int) -> str:
-    """Say how long a run would take on this machine, as busy as it is now."""
-    from trainer.loop import choose_device
-    from trainer.speed import expected_tokens_per_s
+def _needs(config: TrainConfig, vocabulary: int, world_size: int | None) -> list[str]:
+    """Say what a run needs of memory and time, by this machine's speed, as busy as it is now.
 
-    speed = expected_tokens_per_s(config, vocabulary, choose_device(config))
+    Raises:
+        RecipeError: the recipe's microbatches cannot be shared by so many ranks.
+    """
+    from trainer.device import choose_device
+    from trainer.ranks import check_ranks
+    from trainer.speed import expected_tokens_per_s, peak
+
+    world_size = world_size or int(os.environ.get("WORLD_SIZE", "1"))
+    check_ranks(config, world_size)
+    device = choose_device(config)
+    found = peak(config, device)
+    speed = expected_tokens_per_s(config, vocabulary, found, world_size)
     seconds = round(config.total_steps * config.batch_tokens / speed)
-    return (
-        f"about {datetime.timedelta(seconds=seconds)} (h:mm:ss) at {speed:,.0f} tokens/s, by a"
-        " measurement of this machine's speed now; validation comes on top"
-    )
+    several = "" if world_size == 1 else f" with {world_size} devices like this one"
+    return [
+        footprint_line(config, vocabulary, world_size, gpu=device.type == "cuda"),
+        f"about {datetime.timedelta(seconds=seconds)} (h:mm:ss) at {speed:,.0f} tokens/s{several},"
+        f" by {quantity(found.flops_per_s)}FLOP/s ({found.source}); validation comes on top",
+    ]

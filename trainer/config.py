@@ -1,16 +1,15 @@
-"""The `[train]` and `[study]` tables of a recipe (light: imports no torch).
+"""The `[train]` table of a recipe (light: imports no torch).
 
 A default is a value that was measured to work at the size of the demo (a model of about a million
 parameters on two cores); `docs/design/trainer.md` says how.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from shards.config import did_you_mean
-from shards.errors import RecipeError
+from shards.mixture_config import MixtureConfig, PackingName
 
 Positive = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -18,7 +17,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
 DEFINITIONS = {
-    "model": "2",
+    "model": "3",
     "optimizer": "2",
     "loop": "3",
     "evaluation": "2",
@@ -85,11 +84,22 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     and not to the machine, because the order of a floating-point sum may follow the number of
     threads.
 
+    Documents are cut out of one stream every `sequence_length` tokens, or with `packing =
+    "best-fit"` put whole into rows of that length (`shards/packing.py`). `mixture` reads sources by
+    weights that may change on the way (`shards/mixture_config.py`). With `window_mb` above 0 only
+    so many MiB of tokens are mixed at a time: for remote data that is larger than its cache.
+
     A batch is learned from in `microbatches` equal parts, one after the other, whose gradients are
     summed in their order: less memory, the same step. The batch of a step whose loss or gradient
     norm is not finite, or lies more than `spike_sigma` standard deviations above those of the last
     128 steps (0: no such rule), is skipped; more than `max_skipped` in a row stop the run.
-    `keep_checkpoints` are kept while a run goes on, one when it is done.
+    `keep_checkpoints` are kept while a run goes on, one when it is done. With `checkpoint_async`
+    they are written while the run goes on, from a copy of weights and optimisers in main memory.
+
+    Products of matrices run in `precision`: "auto" is bf16 on a GPU and fp32 on a CPU; everything
+    else is fp32. `compile` has torch compile each block, which pays on a GPU. With `document_masks`
+    attention ends at the border of a document (`trainer/documents.py`), and with `recompute` a
+    block is computed again in the backward pass instead of kept: less memory, a third more time.
 
     With `parallel` a run may be made by as many ranks as divide `microbatches` (`torchrun`); the
     result does not depend on their number. With "ddp" each has all weights, with "fsdp2" a share of
@@ -121,15 +131,23 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     eval_tokens: Positive = 200_000
     curve_tokens: Positive = 10_000
     checkpoint_every: Annotated[int, Meta(ge=0)] = 50
+    checkpoint_async: bool = True
     keep_checkpoints: Positive = 2
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    document_masks: bool = False
+    recompute: bool = False
     parallel: Literal["none", "ddp", "fsdp2"] = "none"
     rank_timeout_s: Rate = 600.0
     replica_check_every: Annotated[int, Meta(ge=0)] = 100
     prometheus_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     tensorboard: bool = False
     threads: Positive = 1
+    packing: PackingName = "none"
+    window_mb: Annotated[int, Meta(ge=0)] = 0
+    mixture: MixtureConfig | None = None
 
     def __post_init__(self) -> None:
         """Check that a batch has equal parts."""
@@ -137,6 +155,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ValueError(
                 f"batch_size {self.batch_size} (sequences a step) is not divisible by microbatches"
                 f" {self.microbatches}"
+            )
+        if self.packing != "none" and self.window_mb:
+            raise ValueError(
+                f"packing {self.packing!r} with window_mb {self.window_mb}: packed rows hold"
+                " documents from everywhere, so they have no windows; leave one of the two out"
             )
 
     @property
@@ -148,102 +171,3 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.steps or -(-self.tokens // self.batch_tokens)
-
-
-class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The comparison of arms.
-
-    `arms` maps a name to the selection of documents that the arm trains on; every other arm is
-    compared with `control`. `valid` selects the validation documents, which no arm may touch.
-    Each of `seeds` fixes the initial weights and the order law of one run of every arm.
-
-    More arms follow from these, without a selection of their own (see `trainer/study_arms.py`):
-
-    - `random_like`: for each name, `random-NAME`: documents of the control drawn by hash, with as
-      many tokens as NAME has. What beats the control but not its random subset is only smaller.
-    - `repeats`: for each R, `repeat-R`: documents of `repeat_of` (default: the control) with a
-      share 1/R of the budget's tokens, so that the run reads each R times.
-
-    All runs train on `train.tokens`, so with equal FLOPs. With `budget = "unique"` every arm is
-    also cut, by hash, to the same number of tokens: `unique_tokens`, or what the smallest arm has.
-
-    `level` is the chance of calling any difference where there is none, over all arms together.
-    `expected_seed_sd` and `expected_document_sd` (bits per byte) are what the power calculation
-    before the first run goes by; the defaults are those of the demo's study.
-    """
-
-    arms: Annotated[dict[str, str], Meta(min_length=2)] = msgspec.field(
-        default_factory=lambda: {
-            "raw": "split == 'train'",
-            "curated": "split == 'train' and dropped == ''",
-        }
-    )
-    control: str = "raw"
-    random_like: list[str] = []
-    repeats: list[Annotated[int, Meta(ge=2)]] = []
-    repeat_of: str | None = None
-    budget: Literal["flops", "unique"] = "flops"
-    unique_tokens: Positive | None = None
-    valid: str = "split == 'valid' and dropped == ''"
-    seeds: Annotated[list[int], Meta(min_length=2)] = msgspec.field(
-        default_factory=lambda: [1, 2, 3]
-    )
-    level: Annotated[float, Meta(gt=0, lt=1)] = 0.05
-    bootstrap_samples: Annotated[int, Meta(ge=100)] = 2_000
-    expected_seed_sd: Rate = 0.007
-    expected_document_sd: Rate = 0.04
-
-    @property
-    def arm_names(self) -> list[str]:
-        """All arms, those that follow from others included, in the order of the runs."""
-        return [
-            *self.arms,
-            *(f"random-{name}" for name in self.random_like),
-            *(f"repeat-{times}" for times in self.repeats),
-        ]
-
-    def __post_init__(self) -> None:
-        """Check names, seeds and budgets against each other.
-
-        Raises:
-            RecipeError: with the key and its value.
-        """
-        for key, value in (
-            ("control", self.control),
-            ("repeat_of", self.repeat_of),
-            *(("random_like", name) for name in self.random_like),
-        ):
-            if value is not None and value not in self.arms:
-                raise RecipeError(
-                    f"study.{key} = {value!r}: not one of study.arms"
-                    f"{did_you_mean(value, tuple(self.arms), 'arms')}"
-                )
-        if repeated := _repeated(self.seeds):
-            raise RecipeError(f"study.seeds = {self.seeds}: {repeated} repeats; seeds must differ")
-        if repeated := _repeated(self.arm_names):
-            raise RecipeError(f"study: two arms are named {repeated!r}; rename or remove one")
-        for name in self.arms:
-            if not name.replace("_", "").replace("-", "").isalnum():
-                raise RecipeError(
-                    f"study.arms: {name!r}: a name of letters, digits, '_' and '-', since it names"
-                    " a folder"
-                )
-        if self.control in self.random_like:
-            raise RecipeError(
-                f"study.random_like = {self.control!r}: is the control, of which a random subset of"
-                " equal size is itself"
-            )
-        if self.budget == "unique" and self.repeats:
-            raise RecipeError(
-                f"study.repeats = {self.repeats} with study.budget = 'unique': a repeat arm has"
-                " fewer unique tokens by definition; use budget = 'flops'"
-            )
-        if self.budget == "flops" and self.unique_tokens is not None:
-            raise RecipeError(
-                f"study.unique_tokens = {self.unique_tokens}: only with study.budget = 'unique'"
-            )
-
-
-def _repeated(items: list[Any]) -> Any:
-    """Return the first item that occurs twice, None where there is none."""
-    return next((item for place, item in enumerate(items) if item in items[:place]), None)

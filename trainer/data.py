@@ -1,17 +1,26 @@
 """Documents as flat arrays, for what looks at whole documents: validation and baselines."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from shards.dataset import TokenDataset
-from shards.errors import TrainingError
+from shards.batches import open_batches, open_sources
+from shards.cache import CacheOptions
+from shards.dataset import TokenDataset, TokenView
+from shards.errors import RecipeError, TrainingError
 from shards.hashing import xxh128
+from shards.remote import is_remote
 from shards.select import select
+from trainer.config import TrainConfig
 
 ZSTD_COLUMN = "zstd_bpb"
+
+_PIECE = 1 << 20
+"""Tokens that are read at a time: all their blocks must be in a remote dataset's cache at once."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,44 @@ class Documents:
         return previous
 
 
+def open_tokens(place: str, cache: Path | None = None, cache_mb: int | None = None) -> TokenDataset:
+    """Open a tokens dataset in a folder, or at a URL through a cache of at most `cache_mb` MiB.
+
+    A bounded cache is for one process, so each rank of several has its own folder in `cache`.
+
+    Raises:
+        RecipeError: a cache for a folder, or a URL without one.
+        DatasetError, CorruptError, PlatformError: as `TokenDataset.open`.
+    """
+    if not is_remote(place):
+        if cache is not None or cache_mb is not None:
+            raise RecipeError(f"--cache: {place} is a folder here, which needs none; leave it out")
+        return TokenDataset.open(place)
+    if cache is None:
+        raise RecipeError(f"{place}: say with --cache FOLDER where blocks that were read are kept")
+    if cache_mb is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        cache /= f"rank-{os.environ.get('RANK', '0')}"
+    return TokenDataset.open(place, CacheOptions(cache, cache_mb and cache_mb << 20))
+
+
+def reading_lines(view: TokenView, config: TrainConfig) -> list[str]:
+    """Say of a run what its packing and its mixture make of the data, for `--dry-run`.
+
+    Raises:
+        RecipeError: they cannot be, with this data.
+    """
+    samples = config.total_steps * config.batch_size
+    loader = open_batches(view, config, config.seed, samples=samples)
+    if config.mixture is None:
+        cuts = "" if config.packing == "none" else f", packed ({config.packing})"
+        return [f"{loader.first_pass:,} samples an epoch{cuts}, {samples:,} to read"]
+    views = open_sources(view, config.mixture)
+    return [
+        f"source {name}: {source.documents:,} documents, {source.tokens:,} tokens"
+        for name, source in sorted(views.items())
+    ]
+
+
 def read_documents(
     dataset: TokenDataset, expression: str, max_tokens: int | None = None
 ) -> Documents:
@@ -104,8 +151,7 @@ def read_documents(
     for index, mask in enumerate(chosen):
         shard = dataset.shard(index)
         counts = np.diff(shard.offsets)
-        stream = dataset.tokens(index, 0, int(shard.offsets[-1]))
-        tokens.append(stream[np.repeat(mask, counts)])
+        tokens += _chosen_tokens(dataset, index, mask)
         lengths.append(counts[mask])
         sizes.append(np.asarray(shard.batch.column("bytes"))[mask])
         sources.append(np.asarray(shard.batch.column("source_id"))[mask])
@@ -123,6 +169,19 @@ def read_documents(
         eos=dataset.eos_id,
         zstd_bits=None if bpb is None or np.isnan(bpb).any() else bpb * raw,
     )
+
+
+def _chosen_tokens(
+    dataset: TokenDataset, index: int, mask: npt.NDArray[np.bool_]
+) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
+    """Return the tokens of the chosen documents of a shard; only their blocks are touched."""
+    offsets = dataset.shard(index).offsets
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    pieces = [dataset.tokens(index, 0, 0)]
+    for first, end in edges.reshape(-1, 2).tolist():
+        for start in range(int(offsets[first]), int(offsets[end]), _PIECE):
+            pieces.append(dataset.tokens(index, start, min(_PIECE, int(offsets[end]) - start)))
+    return pieces
 
 
 def overlap(dataset: TokenDataset, first: str, second: str) -> int:

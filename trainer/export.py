@@ -39,14 +39,25 @@ def export_run(run: Path, out: Path) -> RunRecord:
             f"{run}: has no checkpoint of step {record.steps}, the run's last: remove {RUN} and"
             " train again"
         )
-    tensors = qwen3_tensors(found.state["model"], record.config.model)
-    vocabulary = len(tensors["model.embed_tokens.weight"])
-    config = qwen3_config(record.config.model, vocabulary, record.config.sequence_length)
     origin = {"run_key": record.run_key, "dataset_id": record.dataset_id}
-    # `transformers` asks for the framework that wrote the file.
-    write_atomic(out / WEIGHTS, encode_tensors(tensors, {"format": "pt"} | origin))
-    write_atomic(out / CONFIG, msgspec.json.format(msgspec.json.encode(config)) + b"\n")
+    length = record.config.sequence_length
+    write_model(out, found.state["model"], record.config.model, length, origin)
     return record
+
+
+def write_model(
+    out: Path,
+    state: dict[str, Tensor],
+    config: ModelConfig,
+    length: int,
+    origin: dict[str, str] | None = None,
+) -> None:
+    """Write a model's state as the two files; `origin` goes into the file's metadata."""
+    tensors = qwen3_tensors(state, config)
+    described = qwen3_config(config, len(tensors["model.embed_tokens.weight"]), length)
+    # `transformers` asks for the framework that wrote the file.
+    write_atomic(out / WEIGHTS, encode_tensors(tensors, {"format": "pt"} | (origin or {})))
+    write_atomic(out / CONFIG, msgspec.json.format(msgspec.json.encode(described)) + b"\n")
 
 
 def qwen3_tensors(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:

@@ -13,14 +13,13 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from shards.jit import kernel
+from trainer.ops import Floats, array
 
-Floats = npt.NDArray[np.float32]
 _3D, _2D = "float32[:,:,::1]", "float32[:,::1]"
 
 
@@ -50,13 +49,13 @@ class _SplitHeads(torch.autograd.Function):
         scale = torch.empty(B * T, 2 * heads)
         gains, cos, sin = gains.contiguous(), cos.contiguous(), sin.contiguous()
         forward_kernel(
-            _array(x),
-            _array(gains),
-            _array(cos),
-            _array(sin),
+            array(x),
+            array(gains),
+            array(cos),
+            array(sin),
             epsilon,
-            _array(out),
-            _array(scale),
+            array(out),
+            array(scale),
         )
         ctx.save_for_backward(x, scale, gains, cos, sin)
         q, k, v = out.view(3, B, T, heads, head_dim)
@@ -67,30 +66,24 @@ class _SplitHeads(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, scale, gains, cos, sin = ctx.saved_tensors
         B, T, heads, head_dim = gradients[0].shape
-        dq, dk, dv = (_array(g.contiguous().view(B * T, heads, head_dim)) for g in gradients)
+        dq, dk, dv = (array(g.contiguous().view(B * T, heads, head_dim)) for g in gradients)
         dx, dgains = torch.empty_like(x), torch.empty_like(gains)
         backward_kernel(
-            _array(x),
-            _array(scale),
-            _array(gains),
-            _array(cos),
-            _array(sin),
+            array(x),
+            array(scale),
+            array(gains),
+            array(cos),
+            array(sin),
             dq,
             dk,
             dv,
-            _array(dx),
-            _array(dgains),
+            array(dx),
+            array(dgains),
         )
         return dx.view(B, T, -1), dgains, None, None, None
 
 
-def _array(tensor: Tensor) -> Floats:
-    """Return the tensor's memory as an array."""
-    array: Floats = tensor.detach().numpy()
-    return array
-
-
-@kernel(f"void({_3D}, {_2D}, {_2D}, {_2D}, float64, float32[:,:,:,::1], {_2D})")
+@kernel(f"void({_3D}, {_2D}, {_2D}, {_2D}, float64, float32[:,:,:,::1], {_2D})", reassociate=True)
 def forward_kernel(
     x_RGK: Floats,
     gains_2K: Floats,
@@ -122,7 +115,9 @@ def forward_kernel(
                 out_3RHK[2, r, h, i] = x_RGK[r, 2 * H + h, i]
 
 
-@kernel(f"void({_3D}, {_2D}, {_2D}, {_2D}, {_2D}, {_3D}, {_3D}, {_3D}, {_3D}, {_2D})")
+@kernel(
+    f"void({_3D}, {_2D}, {_2D}, {_2D}, {_2D}, {_3D}, {_3D}, {_3D}, {_3D}, {_2D})", reassociate=True
+)
 def backward_kernel(
     x_RGK: Floats,
     scale_RG: Floats,

@@ -18,11 +18,17 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainer.ops import product
+
 IGNORED = -1
 """Target of a position that has no loss (padding)."""
 
-CHUNK_LOGITS = 2**20
-"""Logits of one chunk, 4 MiB in fp32; sizes from 1 to 8 MiB were equally fast."""
+CHUNK_LOGITS = 2**21
+"""Logits of one chunk on a CPU, 8 MiB in fp32: a step's three products with a vocabulary of 4096
+took 71 ms so, 73 with half of it and 77 with a quarter."""
+
+CHUNK_LOGITS_GPU = 2**27
+"""The same on a GPU, 512 MiB: there few large products count, and no cache."""
 
 MIN_ROWS = 128
 """Rows below which a product with the output layer is no longer at full speed."""
@@ -52,9 +58,10 @@ def nats_of(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """
     places = torch.nonzero(targets_N != IGNORED).squeeze(1)
     nats_N = torch.zeros_like(targets_N, dtype=torch.float32)
-    for rows in _chunks(len(places), len(weight_VD)):
+    weight_VD = _narrow(weight_VD)
+    for rows in _chunks(len(places), weight_VD):
         chosen = places[rows]
-        logits_RV = x_ND[chosen] @ weight_VD.T
+        logits_RV = _wide(product(_narrow(x_ND[chosen]), weight_VD))
         nats_N[chosen] = F.cross_entropy(logits_RV, targets_N[chosen], reduction="none").float()
     return nats_N
 
@@ -64,25 +71,27 @@ class _MeanNats(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, count: int) -> Tensor:
-        share_N = (targets_N != IGNORED).to(x_ND.dtype)
+        w_VD = _narrow(weight_VD)
+        share_N = (targets_N != IGNORED).to(weight_VD.dtype)
         share_N /= count
-        loss = x_ND.new_zeros(())
+        loss = share_N.new_zeros(())
         x_grad_ND, weight_grad_VD = torch.empty_like(x_ND), torch.empty_like(weight_VD)
-        for rows in _chunks(len(targets_N), len(weight_VD)):
-            x_RD, share_R1 = x_ND[rows], share_N[rows, None]
-            target_R1 = targets_N[rows, None].clamp(min=0)
-            y_RV = x_RD @ weight_VD.T
-            top_R1, hit_R1 = y_RV.amax(1, keepdim=True), y_RV.gather(1, target_R1)
-            # softmax is one kernel that stays in the nearest cache; ln Σ exp follows from the
-            # largest probability, which is at least 1/V, so that nothing under- or overflows.
-            p_RV = torch.softmax(y_RV, dim=1)
-            nats_R1 = top_R1 - p_RV.amax(1, keepdim=True).log() - hit_R1
-            loss += (nats_R1 * share_R1).sum()
-            p_RV.scatter_add_(1, target_R1, torch.full_like(hit_R1, -1))
-            # A row's share goes to its D values and not to its V probabilities.
-            x_grad_ND[rows] = (p_RV @ weight_VD).mul_(share_R1)
-            # beta = 0: the first chunk writes over what was there, whatever that was.
-            weight_grad_VD.addmm_(p_RV.T, x_RD * share_R1, beta=min(rows.start, 1))
+        with torch.autocast(x_ND.device.type, enabled=False):
+            for rows in _chunks(len(targets_N), w_VD):
+                x_RD, share_R1 = _narrow(x_ND[rows], w_VD.dtype), share_N[rows, None]
+                target_R1 = targets_N[rows, None].clamp(min=0)
+                y_RV = _wide(product(x_RD, w_VD))
+                top_R1, hit_R1 = y_RV.amax(1, keepdim=True), y_RV.gather(1, target_R1)
+                # softmax is one kernel that stays in the nearest cache; ln Σ exp follows from the
+                # largest probability, which is at least 1/V, so that nothing under- or overflows.
+                p_RV = torch.softmax(y_RV, dim=1)
+                nats_R1 = top_R1 - p_RV.amax(1, keepdim=True).log() - hit_R1
+                loss += (nats_R1 * share_R1).sum()
+                p_RV.scatter_add_(1, target_R1, torch.full_like(hit_R1, -1))
+                p_RV = p_RV.to(w_VD.dtype)
+                # A row's share goes to its D values and not to its V probabilities.
+                x_grad_ND[rows] = product(p_RV, w_VD.T) * share_R1
+                _add_product(weight_grad_VD, p_RV.T, x_RD * share_R1, first=rows.start == 0)
         ctx.save_for_backward(x_grad_ND, weight_grad_VD)
         return loss
 
@@ -93,8 +102,31 @@ class _MeanNats(torch.autograd.Function):
         return x_grad_ND.mul_(gradient), weight_grad_VD.mul_(gradient), None, None
 
 
-def _chunks(positions: int, vocabulary: int) -> Iterator[slice]:
+def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
+    """Add left · right to `total`, or put it there, where the memory may hold anything."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right, beta=0 if first else 1)
+    else:  # bf16 products, an fp32 sum
+        part = left @ right.to(left.dtype)
+        total.copy_(part) if first else total.add_(part)
+
+
+def _narrow(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return values in the type that products run in: `dtype`, or autocast's where it is on."""
+    device = x.device.type
+    if dtype is None and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return x if dtype is None else x.to(dtype)
+
+
+def _wide(logits_RV: Tensor) -> Tensor:
+    """Return logits in fp32 at least: sums over a vocabulary need it."""
+    return logits_RV.float() if logits_RV.itemsize < 4 else logits_RV
+
+
+def _chunks(positions: int, weight_VD: Tensor) -> Iterator[slice]:
     """Cut `positions` into runs of about `CHUNK_LOGITS` logits; one, if there are none."""
-    rows = max(MIN_ROWS, CHUNK_LOGITS // vocabulary)
+    logits = CHUNK_LOGITS_GPU if weight_VD.is_cuda else CHUNK_LOGITS
+    rows = max(MIN_ROWS, logits // len(weight_VD))
     for start in range(0, max(1, positions), rows):
         yield slice(start, start + rows)

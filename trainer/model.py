@@ -4,6 +4,9 @@ Pre-norm blocks (RMSNorm, Zhang & Sennrich 2019), rotary positions (RoPE, Su et 
 QK-norm (Dehghani et al. 2023), ReLU² (So et al. 2021) or SwiGLU (Shazeer 2020), no biases. With
 SwiGLU the function is that of a Qwen3 block, so its weights can be exported to that architecture.
 
+Under autocast products run in bf16; norms, rotation, the residual stream and the loss stay fp32.
+`Block.forward` and `Transformer.hidden` have no break in their graph for `torch.compile`.
+
 Shape suffixes: B batch, T positions, D width, H heads, K head dimensions, F hidden units,
 V vocabulary. A parameter with three dimensions is a stack of matrices (Q, K, V; gate and up) that
 one product applies at once and that Muon treats one by one.
@@ -14,11 +17,13 @@ import math
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from trainer.config import ModelConfig
+from trainer.documents import Mask, attend, document_mask
 from trainer.heads import split_heads
 from trainer.loss import mean_nats_of, nats_of
-from trainer.ops import relu_squared, rms_norm, rotate
+from trainer.ops import by_kernel, linear, relu_squared, rms_norm, rotate
 
 NORM_EPSILON = 1e-6
 
@@ -61,32 +66,32 @@ class Attention(nn.Module):
         self.q_norm = Norm(config.head_dim)
         self.k_norm = Norm(config.head_dim)
 
-    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        """Map `[B, T, D]` to `[B, T, D]`; position t sees positions 0…t."""
+    def forward(
+        self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor, mask: Mask | None = None
+    ) -> Tensor:
+        """Map `[B, T, D]` to `[B, T, D]`; position t sees positions 0…t, or what `mask` says."""
         B, T, D = x_BTD.shape
-        if not self.grouped and x_BTD.device.type == "cpu" and x_BTD.dtype == torch.float32:
+        if by_kernel(x_BTD) and not self.grouped:
             gains_2K = torch.stack((self.q_norm.weight, self.k_norm.weight))
             heads = split_heads(
-                F.linear(x_BTD, self.qkv.flatten(0, 1)), gains_2K, cos_TK, sin_TK, NORM_EPSILON
+                linear(x_BTD, self.qkv.flatten(0, 1)), gains_2K, cos_TK, sin_TK, NORM_EPSILON
             )
             q_BHTK, k_BHTK, v_BHTK = (y_BTHK.transpose(1, 2) for y_BTHK in heads)
         else:
             q_BHTK, k_BHTK, v_BHTK = self._split(x_BTD)
-            q_BHTK = rotate(self.q_norm(q_BHTK), cos_TK, sin_TK)
-            k_BHTK = rotate(self.k_norm(k_BHTK), cos_TK, sin_TK)
-        y_BHTK = F.scaled_dot_product_attention(
-            q_BHTK, k_BHTK, v_BHTK, is_causal=True, enable_gqa=self.grouped
-        )
-        return F.linear(y_BHTK.transpose(1, 2).reshape(B, T, D), self.out)
+            q_BHTK = rotate(self.q_norm(q_BHTK), cos_TK, sin_TK).to(v_BHTK.dtype)
+            k_BHTK = rotate(self.k_norm(k_BHTK), cos_TK, sin_TK).to(v_BHTK.dtype)
+        y_BHTK = attend(q_BHTK, k_BHTK, v_BHTK, mask, grouped=self.grouped)
+        return linear(y_BHTK.transpose(1, 2).reshape(B, T, D), self.out)
 
     def _split(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         B, T, _ = x_BTD.shape
         if self.grouped:
-            q_BTHK = F.linear(x_BTD, self.q).view(B, T, self.heads, self.head_dim)
-            kv = F.linear(x_BTD, self.kv.flatten(0, 1)).view(B, T, 2, -1, self.head_dim)
+            q_BTHK = linear(x_BTD, self.q).view(B, T, self.heads, self.head_dim)
+            kv = linear(x_BTD, self.kv.flatten(0, 1)).view(B, T, 2, -1, self.head_dim)
             k_BTHK, v_BTHK = kv.unbind(2)
         else:
-            qkv = F.linear(x_BTD, self.qkv.flatten(0, 1))
+            qkv = linear(x_BTD, self.qkv.flatten(0, 1))
             q_BTHK, k_BTHK, v_BTHK = qkv.view(B, T, 3, self.heads, self.head_dim).unbind(2)
         return q_BTHK.transpose(1, 2), k_BTHK.transpose(1, 2), v_BTHK.transpose(1, 2)
 
@@ -102,13 +107,13 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`, position by position."""
-        h_BTF: Tensor = F.linear(x_BTD, self.up.flatten(0, 1))
+        h_BTF: Tensor = linear(x_BTD, self.up.flatten(0, 1))
         if self.gated:
             gate, value = h_BTF.chunk(2, dim=-1)
             h_BTF = F.silu(gate) * value
         else:
             h_BTF = relu_squared(h_BTF)
-        return F.linear(h_BTF, self.down)
+        return linear(h_BTF, self.down)
 
 
 class Block(nn.Module):
@@ -121,9 +126,11 @@ class Block(nn.Module):
         self.mlp_norm = Norm(config.dim)
         self.mlp = MLP(config)
 
-    def forward(self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, cos_TK: Tensor, sin_TK: Tensor, mask: Mask | None = None
+    ) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`."""
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TK, sin_TK)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos_TK, sin_TK, mask)
         y_BTD: Tensor = x_BTD + self.mlp(self.mlp_norm(x_BTD))
         return y_BTD
 
@@ -131,14 +138,34 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The model. Made with `Transformer(config, vocabulary, length)`, then `initialise(seed)`.
 
-    `length` is the longest sequence; `forward` takes shorter ones.
+    `length` is the longest sequence; `forward` takes shorter ones. With `eos`, the id of the token
+    that ends a document, no position sees another document. With `recompute` a block keeps only its
+    input for the backward pass and is computed twice (Chen et al. 2016): a third more products for
+    a fraction of the memory.
+
+    A model larger than one machine's memory is made on the meta device, cut, given memory and then
+    initialised; weights are drawn and handed out one parameter at a time:
+
+        with torch.device("meta"):
+            model = Transformer(config, vocabulary, length)
+        model.to_empty(device="cuda")
+        model.initialise(seed)
     """
 
     cos_TK: Tensor  # noqa: N815 (shape suffixes)
     sin_TK: Tensor  # noqa: N815
 
-    def __init__(self, config: ModelConfig, vocabulary: int, length: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary: int,
+        length: int,
+        *,
+        eos: int | None = None,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
+        self.config, self.eos, self.recompute = config, eos, recompute
         self.embedding = nn.Parameter(torch.empty(vocabulary, config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = Norm(config.dim)
@@ -156,12 +183,17 @@ class Transformer(nn.Module):
         the first loss is exactly ln V. Embedding: N(0, 1), the scale at which blocks write, or
         N(0, 0.02²) where it is also the head (Radford et al. 2019). Gains: one.
         """
+        from trainer.sharded import cut_like  # imports this module
+
         generator = torch.Generator().manual_seed(seed)
+        tables = rope_tables(len(self.cos_TK), self.config.head_dim, self.config.rope_base)
+        for buffer, table in zip((self.cos_TK, self.sin_TK), tables, strict=True):
+            buffer.copy_(table)  # a model from the meta device has none yet
 
         def normal(parameter: Tensor, std: float) -> None:
             # Drawn on the CPU whatever the device, so that the same seed means the same weights.
             values = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-            parameter.data.copy_(values)
+            parameter.data.copy_(cut_like(values, parameter))
 
         normal(self.embedding, 0.02 if self.head is None else 1.0)
         for module in self.modules():
@@ -173,6 +205,8 @@ class Transformer(nn.Module):
             elif isinstance(module, MLP):
                 normal(module.up, 1 / math.sqrt(module.up.shape[-1]))
                 nn.init.zeros_(module.down)
+            elif isinstance(module, Norm):
+                nn.init.ones_(module.weight)
         if self.head is not None:
             nn.init.zeros_(self.head)
 
@@ -185,15 +219,19 @@ class Transformer(nn.Module):
         """Map token ids `int64[B, T]` to what the output layer reads, `[B, T, D]`."""
         T = tokens_BT.shape[1]
         cos_TK, sin_TK = self.cos_TK[:T], self.sin_TK[:T]
+        mask = None if self.eos is None else document_mask(tokens_BT, self.eos)
         x_BTD = F.embedding(tokens_BT, self.embedding)
         for block in self.blocks:
-            x_BTD = block(x_BTD, cos_TK, sin_TK)
+            if self.recompute and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, cos_TK, sin_TK, mask, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, cos_TK, sin_TK, mask)
         y_BTD: Tensor = self.norm(x_BTD)
         return y_BTD
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Map token ids `int64[B, T]` to logits `[B, T, V]`."""
-        return F.linear(self.hidden(tokens_BT), self.output)
+        return linear(self.hidden(tokens_BT), self.output)
 
 
 def token_nats(model: Transformer, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:

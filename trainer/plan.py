@@ -2,7 +2,8 @@
 
 Data parallelism with sharded states (ZeRO-3/FSDP, Rajbhandari et al. 2020) inside groups of GPUs
 and replicas of these groups (HSDP), activations recomputed in the backward pass, bf16 products with
-fp32 states. What it leaves out: tensor, pipeline and context parallelism, stragglers, congestion.
+fp32 states. Communication runs beside the products and shows only where it is longer. What it
+leaves out: tensor, pipeline and context parallelism, stragglers, congestion.
 """
 
 import math
@@ -34,7 +35,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: share of the peak that the model's kernels reach while nothing else holds them up;
         39.0 % is what torchtitan reports for Llama 3 8B with torch.compile on 8 H100.
     node_bytes_s, network_bytes_s: one direction, for each GPU: NVLink 4 (450 GB/s), a 400 Gb/s NIC.
-    latency_s: of one step of a ring.
+        A group of whole nodes runs a ring through each NIC, so that they add up (NCCL's channels).
+    latency_s: of one hop, an assumption; on NVLink it is less, between racks more.
     gpu_mtbf_h: mean GPU-hours between interruptions of the whole job. Llama 3 405B had 419 that
         were not planned in 54 days of 16,384 GPUs (Grattafiori et al. 2024, section 3.3.4).
     storage_bytes_s: at which a checkpoint leaves the GPUs while the job stands still.
@@ -48,7 +50,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: float = 0.39
     node_bytes_s: float = 450e9
     network_bytes_s: float = 50e9
-    latency_s: float = 10e-6
+    latency_s: float = 5e-6
     gpu_mtbf_h: float = 54 * 24 / 419 * 16_384
     storage_bytes_s: float = 100e9
     restart_s: float = 300.0
@@ -58,7 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a plan; what `assay plan --json` prints.
 
     `goodput` is the share of wall-clock time that ends up in the model; `epochs` and
-    `effective_tokens` are None without tokens owned.
+    `effective_tokens` are None without tokens owned. `days` are of wall-clock time, with failures.
     """
 
     parameters: int
@@ -78,7 +80,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     goodput: float
     chinchilla_tokens: int
     tokens: int
+    steps: int
     days: float
+    tokens_owned: int | None
     epochs: float | None
     effective_tokens: float | None
 
@@ -100,13 +104,13 @@ def make_plan(
     tokens_owned: int | None = None,
 ) -> Plan:
     """Plan a run of `tokens` (default: compute-optimal by Chinchilla) on all GPUs of a cluster."""
-    shard = shard_group(cluster.gpus)
+    shard = shard_group(cluster.gpus, cluster.gpus_per_node)
     parameters = parameter_count(model.config, model.vocabulary)
     per_gpu = sequences_per_gpu * model.sequence_length
     batch = per_gpu * cluster.gpus
     flops = flops_per_token(model.config, model.vocabulary, model.sequence_length)
     compute = flops * per_gpu / (cluster.peak_flops * cluster.efficiency)
-    communication = communication_s(parameters, shard, cluster)
+    communication = communication_s(parameters, model.config.layers, shard, cluster)
     step = max(compute, communication)  # they run side by side; the longer one shows
     memory = memory_per_gpu(model, per_gpu, shard)
     mtbf_s = 3600 * cluster.gpu_mtbf_h / cluster.gpus
@@ -133,18 +137,23 @@ def make_plan(
         goodput=good,
         chinchilla_tokens=needed,
         tokens=budget,
+        steps=-(-budget // batch),
         days=budget / batch * step / good / 86_400 if good else math.inf,
+        tokens_owned=tokens_owned,
         epochs=None if tokens_owned is None else budget / tokens_owned,
         effective_tokens=None if tokens_owned is None else effective_tokens(budget, tokens_owned),
     )
 
 
-def shard_group(gpus: int, most: int = 64) -> int:
-    """Return how many GPUs share one copy of the states: the largest power of two that divides."""
-    size = 1
-    while size < most and gpus % (2 * size) == 0:
-        size *= 2
-    return size
+def shard_group(gpus: int, gpus_per_node: int = 8, most: int = 64) -> int:
+    """Return how many GPUs share one copy of the states.
+
+    The largest number up to `most` that divides them into equal groups of whole nodes, or into
+    equal groups at all where that needs fewer.
+    """
+    sizes = [size for size in range(1, min(most, gpus) + 1) if gpus % size == 0]
+    whole = [size for size in sizes if size % gpus_per_node == 0]
+    return (whole or sizes)[-1]
 
 
 def memory_per_gpu(model: Model, tokens: int, shard: int) -> float:
@@ -162,26 +171,41 @@ def memory_per_gpu(model: Model, tokens: int, shard: int) -> float:
     return states + gathered + kept + 2 * 4 * 2**20
 
 
-def communication_s(parameters: int, shard: int, cluster: Cluster) -> float:
-    """Return seconds of a step's collectives, each a ring (Patarasuk & Yuan 2009).
+def communication_s(parameters: int, layers: int, shard: int, cluster: Cluster) -> float:
+    """Return seconds of a step's collectives; each layer and the embeddings have their own.
 
-    In the group: all-gather of bf16 weights forward and backward, reduce-scatter of fp32 gradients;
-    between groups: all-reduce of a GPU's share of the gradients.
+    In the group, by rings: all-gather of bf16 weights forward and backward, reduce-scatter of fp32
+    gradients. Between groups: all-reduce of a GPU's share of the gradients, through its own NIC.
     """
-    inside = cluster.node_bytes_s if shard <= cluster.gpus_per_node else cluster.network_bytes_s
-    groups = cluster.gpus // shard
-    gathers = ring_s((2 + 2 + 4) * parameters, shard, inside, 3 * cluster.latency_s)
-    share = 2 * 4 * parameters / shard  # an all-reduce is a reduce-scatter and an all-gather
-    between = cluster.network_bytes_s
-    if cluster.gpus <= cluster.gpus_per_node:
-        between = cluster.node_bytes_s
-    return gathers + ring_s(share, groups, between, 2 * cluster.latency_s)
+    parts = layers + 1
+    one_node = shard <= cluster.gpus_per_node
+    nics = cluster.gpus_per_node * cluster.network_bytes_s
+    inside = cluster.node_bytes_s if one_node else min(cluster.node_bytes_s, nics)
+    gathers = ring_s((2 + 2 + 4) * parameters, shard, inside, 3 * parts * cluster.latency_s)
+    within_node = cluster.gpus <= cluster.gpus_per_node
+    between = cluster.node_bytes_s if within_node else cluster.network_bytes_s
+    share = 4 * parameters / shard / parts
+    reduce = all_reduce_s(share, cluster.gpus // shard, between, cluster.latency_s)
+    return gathers + parts * reduce
+
+
+def all_reduce_s(size: float, members: int, bytes_s: float, latency_s: float) -> float:
+    """Return seconds of an all-reduce of `size` bytes over n members, by ring or by tree.
+
+    A ring is a reduce-scatter and an all-gather; two trees (Sanders, Speck & Träff 2009, NCCL since
+    2.4) move the same bytes in 2 · log₂ n hops, which counts from some hundred members on.
+    """
+    hops = 2 * math.log2(members)
+    return min(
+        ring_s(2 * size, members, bytes_s, 2 * latency_s),
+        hops * latency_s + (2 * size / bytes_s if members > 1 else 0),
+    )
 
 
 def ring_s(size: float, members: int, bytes_s: float, latency_s: float) -> float:
     """Return seconds in which `size` bytes go once round a ring of n members.
 
-    (n − 1)/n · size / bandwidth + (n − 1) · latency.
+    (n − 1)/n · size / bandwidth + (n − 1) · latency (Patarasuk & Yuan 2009).
     """
     return (members - 1) * (size / members / bytes_s + latency_s)
 

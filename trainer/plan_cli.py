@@ -68,26 +68,47 @@ def plan_command(
 
 def plan_lines(plan: Plan) -> list[str]:
     """Describe a plan to a person."""
+    shared = (
+        f"states shared by groups of {plan.shard_gpus}"
+        if plan.shard_gpus > 1
+        else "each with all states"
+    )
     lines = [
-        f"{quantity(plan.parameters)} parameters on {plan.gpus:,} GPUs, states shared by groups of"
-        f" {plan.shard_gpus}",
-        f"memory: {plan.memory_gb_per_gpu:.1f} GB a GPU"
+        f"model:       {quantity(plan.parameters)} parameters on {plan.gpus:,}"
+        f" GPU{'s' if plan.gpus > 1 else ''}, {shared}",
+        f"memory:      {plan.memory_gb_per_gpu:.1f} GB a GPU"
         + ("" if plan.fits else ", MORE THAN THERE IS: use more GPUs or shorter sequences"),
-        f"step: {plan.step_s:.2f} s for {quantity(plan.batch_tokens)} tokens (compute"
-        f" {plan.compute_s:.2f} s, communication {plan.communication_s:.2f} s), MFU"
-        f" {plan.mfu:.1%}, {quantity(plan.tokens_per_s)} tokens/s",
-        f"failures: one every {plan.mtbf_h:.2f} h; checkpoint ({plan.checkpoint_s:.1f} s) every"
-        f" {plan.checkpoint_interval_s:,.0f} s; {plan.goodput:.1%} of the time is kept work",
-        f"tokens: {quantity(plan.tokens)} in {plan.days:.3g} days (compute-optimal are"
-        f" {quantity(plan.chinchilla_tokens)}, {CHINCHILLA_TOKENS_PER_PARAMETER} a parameter)",
+        f"step:        {duration(plan.step_s)} for {quantity(plan.batch_tokens)} tokens (compute"
+        f" {duration(plan.compute_s)}, communication beside it {duration(plan.communication_s)})",
+        f"speed:       {quantity(plan.tokens_per_s)} tokens/s, MFU {plan.mfu:.1%}",
+        f"failures:    one every {duration(3600 * plan.mtbf_h)}",
+        f"checkpoints: one every {duration(plan.checkpoint_interval_s)}, each takes"
+        f" {duration(plan.checkpoint_s)}",
+        f"goodput:     {plan.goodput:.1%} of the time is kept work",
+        f"tokens:      {quantity(plan.tokens)} in {plan.steps:,} steps,"
+        f" {duration(86_400 * plan.days)} with failures",
+        f"             compute-optimal are {quantity(plan.chinchilla_tokens)},"
+        f" {CHINCHILLA_TOKENS_PER_PARAMETER} a parameter (Chinchilla)",
     ]
     if plan.epochs is not None and plan.effective_tokens is not None:
+        short = plan.effective_tokens / plan.chinchilla_tokens
         lines.append(
-            f"data: {plan.epochs:.2f} epochs, worth {quantity(plan.effective_tokens)} fresh tokens"
+            f"data:        {quantity(plan.tokens_owned or 0)} owned, read {plan.epochs:.2f} times:"
+            f" worth {quantity(plan.effective_tokens)} fresh tokens, {short:.0%} of compute-optimal"
         )
     if plan.batch_tokens > LARGEST_BATCH:
         lines.append(
-            f"note: batches above about {quantity(LARGEST_BATCH)} tokens stop paying off; so many"
-            " GPUs need tensor, pipeline or context parallelism, which this plan does not know"
+            f"note:        batches above about {quantity(LARGEST_BATCH)} tokens stop paying off; so"
+            " many GPUs need tensor, pipeline or context parallelism, which this plan does not know"
         )
     return lines
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that a person would use."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    sizes = {"days": 86_400, "h": 3600, "min": 60, "s": 1}
+    unit = next(unit for unit, size in sizes.items() if seconds >= 2 * size or unit == "s")
+    value = seconds / sizes[unit]
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"

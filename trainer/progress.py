@@ -1,7 +1,12 @@
-"""What a person sees while models train: a bar in a terminal, plain lines elsewhere, or nothing."""
+"""What a person sees while models train: a live view in a terminal, plain lines elsewhere, or
+nothing."""
 
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from types import TracebackType
 
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -13,8 +18,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from shards.console import console
+from trainer.footprint import size
+from trainer.records import Metrics
 
 LINES_PER_RUN = 5
 """Lines that a run leaves in a log file that is not a terminal."""
@@ -35,6 +43,47 @@ def _facts(loss: float, tokens_per_s: float, bpb: float | None) -> str:
     """Describe a step: loss in nats per token, bits per byte where known, speed."""
     valid = "" if bpb is None else f"bpb {bpb:.3f} "
     return f"loss {loss:.3f} {valid}{tokens_per_s:,.0f} tok/s"
+
+
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_POINTS = 32
+SPARK_STEPS = 512
+"""Steps whose losses are drawn, the latest."""
+
+
+def sparkline(values: Sequence[float], width: int = SPARK_POINTS) -> str:
+    """Draw values, means of `width` equal parts of them, between their least and their most."""
+    count = min(width, len(values))
+    edges = [len(values) * i // count for i in range(count + 1)] if count else [0]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    if not means:
+        return ""
+    low, span = min(means), max(means) - min(means)
+    top = len(SPARKS) - 1
+    return "".join(SPARKS[round(top * (mean - low) / span) if span else 0] for mean in means)
+
+
+def measures(row: Metrics, losses: Sequence[float]) -> str:
+    """Describe what a step measured besides loss and speed, and draw the latest losses."""
+    parts = [f"loss {sparkline(losses)}", f"grad norm {row.grad_norm:.3g}", f"lr {row.lr:.3g}"]
+    if row.mfu is not None:
+        parts.append(f"MFU {row.mfu:.0%}")
+    parts.append(f"data wait {row.wait_share:.1%}")
+    if row.memory_bytes is not None:
+        parts.append(f"memory {size(row.memory_bytes)}")
+    return " · ".join(parts)
+
+
+class _View(Progress):
+    """A bar with lines of text under it."""
+
+    lines: tuple[str, ...] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        yield from super().get_renderables()
+        for line in self.lines:
+            yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _is_line_due(step: int, steps: int) -> bool:
@@ -93,7 +142,9 @@ class Reporter:
         self._name = ""
         self._steps = 0
         self._bpb: float | None = None
-        self._bar = Progress(*_bar_columns(), console=console, disable=not self._live)
+        self._losses: list[float] = []
+        self._sources: dict[str, float] = {}
+        self._bar = _View(*_bar_columns(), console=console, disable=not self._live)
         self._task = self._bar.add_task("", total=None, facts="", visible=False)
 
     def __enter__(self) -> "Reporter":
@@ -112,6 +163,7 @@ class Reporter:
         """Begin to show a run of `steps` steps, of which `first` are done already."""
         self._run += 1
         self._name, self._steps, self._bpb = name, steps, None
+        self._losses, self._sources, self._bar.lines = [], {}, ()
         self._bar.reset(
             self._task,
             total=steps,
@@ -130,6 +182,16 @@ class Reporter:
             self._bar.update(self._task, completed=step, facts=facts)
         elif _is_line_due(step, self._steps):
             self.note(f"{self._name}: step {step}/{self._steps} {facts}")
+
+    def measured(self, row: Metrics) -> None:
+        """Show, in a terminal, everything that the next step's line in `metrics.jsonl` holds."""
+        if not self._live or not math.isfinite(row.loss):
+            return
+        self._losses = [*self._losses, row.loss][-SPARK_STEPS:]
+        self._sources = row.valid_by_source or self._sources
+        sources = [f"{name} {bpb:.3f}" for name, bpb in self._sources.items()]
+        by_source = (f"bpb by source: {' · '.join(sources)}",) if sources else ()
+        self._bar.lines = (measures(row, self._losses), *by_source)
 
     def evaluated(self, bpb: float) -> None:
         """Show the latest validation bits per byte from now on."""

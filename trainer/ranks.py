@@ -38,9 +38,28 @@ class Ranks:
         """Return the values (float64, as many on each) of all ranks, in the order of ranks."""
         return [values]
 
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Return the values, which can be pickled, of all ranks, in the order of ranks."""
+        return [value]
+
     def share(self, value: Any) -> Any:
         """Return the first rank's value, which can be pickled; that of others is not looked at."""
         return value
+
+    def post(self, name: str, text: str) -> None:
+        """Leave a text for all ranks to read, once for each name; on any thread, without waiting.
+
+        Raises:
+            TrainingError: the store of the job is gone.
+        """
+
+    def posted(self, name: str) -> list[str] | None:
+        """Return what every rank has left under a name; None as long as one has not.
+
+        Raises:
+            TrainingError: the store of the job is gone.
+        """
+        return None
 
     def transpose(self, shares: Tensor) -> Tensor:
         """Return row `rank` of every rank's `shares` `[world_size, n]`, in the order of ranks."""
@@ -78,6 +97,21 @@ class Group(Ranks):
             dist.all_gather(found, mine, group=self._control)
         return [row.tolist() for row in found]
 
+    def gather_objects(self, value: Any) -> list[Any]:
+        """See `Ranks`."""
+        found: list[Any] = [None] * self.world_size
+        with self._watch.exchange():
+            dist.all_gather_object(found, value, group=self._control)
+        return found
+
+    def post(self, name: str, text: str) -> None:
+        """See `Ranks`."""
+        self._watch.post(name, text)
+
+    def posted(self, name: str) -> list[str] | None:
+        """See `Ranks`."""
+        return self._watch.posted(name)
+
     def share(self, value: Any) -> Any:
         """See `Ranks`."""
         box = [value if self.first else None]
@@ -114,7 +148,7 @@ def join_ranks(config: TrainConfig, device: str) -> Iterator[Ranks]:
         TrainingError: another rank is gone or does not come, with its number.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    _check(config, world_size)
+    check_ranks(config, world_size)
     if world_size == 1:
         yield ALONE
         return
@@ -152,7 +186,12 @@ def join_ranks(config: TrainConfig, device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _check(config: TrainConfig, world_size: int) -> None:
+def check_ranks(config: TrainConfig, world_size: int) -> None:
+    """Check that a recipe can be run by so many ranks.
+
+    Raises:
+        RecipeError: says which key does not fit.
+    """
     if world_size > 1 and config.parallel == "none":
         raise RecipeError(
             f"train.parallel = 'none', but {world_size} ranks were started (WORLD_SIZE); use"

@@ -16,7 +16,18 @@ import numpy.typing as npt
 
 from shards.atomic import write_atomic
 from shards.errors import CorruptError
-from trainer.config import StudyConfig, TrainConfig
+from trainer.config import TrainConfig
+from trainer.study_config import StudyConfig
+from trainer.study_records import (
+    OverlapResult,
+    PredictionResult,
+    Prequential,
+    RepeatFit,
+    SignalRank,
+    SourceResult,
+    SweepResult,
+    WorthModel,
+)
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -31,7 +42,9 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step: `loss` in nats per token before the update, `tokens` trained on after it.
 
     `grad_norm` is the norm before clipping; `seconds` leaves out validation; `wait_share` is the
-    share of them spent waiting for data; `valid_bpb` stands where validation was due.
+    share of them spent waiting for data; `mfu` the model FLOPs a second over the peak that the
+    facts of `run.json` name; `memory_bytes` the most that the first rank has used so far.
+    `valid_bpb` stands where validation was due, `valid_by_source` beside it.
     """
 
     step: int
@@ -43,6 +56,9 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_s: float
     wait_share: float
     valid_bpb: float | None = None
+    valid_by_source: dict[str, float] | None = None
+    mfu: float | None = None
+    memory_bytes: int | None = None
 
 
 class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +135,14 @@ class SeedResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One arm: mean bits per byte over seeds, and its difference from the control.
 
-    `documents` are those that `select` keeps, or a draw from them: `draw` says how much.
+    `documents` are those that `select` keeps, or a draw from them: `draw` says how much. Draws
+    differ from seed to seed, and `documents`, `available_tokens`, `unique_tokens`, `baselines_all`,
+    `shares` (of the bytes, by cell) and `ladder` are then means over seeds. A document that an arm
+    holds more than once is counted once.
+
+    `ladder` has the bits per byte of the arm's own text under better and better models: "zstd"
+    (each document alone), "fixed" (log2 V a token), "unigram" (entropy of its tokens), and
+    "prequential" (the model, while it learns).
 
     `delta` = arm − control (negative: the arm is better); `ci_low`, `ci_high` bound it with
     respect to both seeds and documents, `seed_ci` and `document_ci` each alone. All have coverage
@@ -163,12 +186,17 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     draw: str = "all"
     random_delta: float | None = None
     random_ci: tuple[float, float] | None = None
+    sources: dict[str, SourceResult] = {}
+    shares: dict[str, float] = {}
+    ladder: dict[str, float] = {}
+    prequential: Prequential | None = None
 
 
 class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The validation documents; `zstd_bpb` from the dataset's signal, each document on its own.
 
     Scores are over all `documents`; the points of the curves over the first `curve_documents`.
+    `overlap` says what was taken out before, and what is left in the training data.
     """
 
     select: str
@@ -177,6 +205,7 @@ class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tokens: int
     bytes: int
     zstd_bpb: float | None
+    overlap: OverlapResult | None = None
 
 
 class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -185,7 +214,8 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `verdict` is that of the study: INCONCLUSIVE if the gate failed, otherwise "conclusive".
     `tokens_needed` are more tokens a run to pass the gate, at least and at most (None: unknown), if
     it failed. `detectable_difference` (bits per byte) is what the study could see with a chance of
-    80 %, by the standard deviations that its recipe expects.
+    80 %, by the standard deviations that its recipe expects. `train` has the settings that the
+    `sweep` chose, if there was one.
     """
 
     format: int = 1
@@ -204,6 +234,11 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     sentence: str
     tokens_needed: tuple[float | None, float | None] | None = None
     detectable_difference: float | None = None
+    sweep: SweepResult | None = None
+    repeats: RepeatFit | None = None
+    signals: list[SignalRank] = []
+    worth: WorthModel | None = None
+    prediction: PredictionResult | None = None
 
 
 def write_record(path: Path, record: msgspec.Struct) -> None:

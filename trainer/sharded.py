@@ -3,9 +3,9 @@
 Every rank keeps the rows of each parameter that `fully_shard` gives it, and has whole ones only
 while a block is at work. Where torch would reduce gradients in an order of its own, `InOrder` adds
 microbatches one by one, as `trainer/reduce.py` does. What needs whole matrices (a gradient's norm,
-Muon, a checkpoint) gathers one parameter at a time. A checkpoint has whole tensors and does not
-show how many ranks wrote it. torch's modules for this take 0.8 s to import, so only a run that is
-cut imports them.
+Muon) gathers one parameter at a time. Of a checkpoint each rank writes its own `Piece`s, and any
+number of ranks reads them. torch's modules for this take 0.8 s to import, so only a run that is cut
+imports them.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from trainer.checkpoint import Piece, Pieces
 from trainer.model import Transformer
 
 
@@ -56,18 +57,25 @@ class InOrder:
 def shard(model: Transformer, world_size: int) -> list[InOrder]:
     """Cut a model's matrices over all ranks, in place; returns what sums their gradients.
 
-    Gains stay whole on every rank. They are few, and the last elements of a short vector go through
-    other instructions than the first ones, so that AdamW would differ in the last bit.
+    A stack of matrices (Q, K and V; gate and value) is cut along its rows, where the ranks divide
+    them, and not into matrices: there are fewer of those than ranks. Gains stay whole on every
+    rank. They are few, and the last elements of a short vector go through other instructions than
+    the first ones, so that AdamW would differ in the last bit.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+    from torch.distributed.tensor import Shard
+
+    def placement(parameter: nn.Parameter) -> Shard:
+        stacked = parameter.ndim == 3 and parameter.shape[1] % world_size == 0
+        return Shard(1 if stacked else 0)
 
     gains = {parameter for parameter in model.parameters() if parameter.ndim == 1}
     mesh = init_device_mesh(model.embedding.device.type, (world_size,))
     modules = [*model.blocks, model]
     sums = []
     for module in modules:
-        fully_shard(module, mesh=mesh, ignored_params=gains)
+        fully_shard(module, mesh=mesh, ignored_params=gains, shard_placement_fn=placement)
         if isinstance(module, FSDPModule):
             sums.append(InOrder())
             module.set_custom_reduce_scatter(sums[-1])  # type: ignore[arg-type]
@@ -105,6 +113,24 @@ def whole(value: Any) -> Any:
     return value
 
 
+def pieces(value: Any) -> Any:
+    """Return nested dicts and lists with this rank's `Piece` in place of every cut tensor."""
+    if is_cut(value):
+        mesh, (placement,) = value.device_mesh, value.placements
+        dim, size = placement.dim, value.shape[placement.dim]
+        share = -(-size // mesh.size())  # as torch.chunk: the last ranks may have less, or nothing
+        return Piece(value.to_local(), dim, min(size, mesh.get_local_rank() * share), size)
+    if isinstance(value, dict):
+        return {key: pieces(item) for key, item in value.items()}
+    return [pieces(item) for item in value] if isinstance(value, list) else value
+
+
+def taken(stored: Tensor | Pieces, parameter: Tensor) -> Tensor:
+    """Return a checkpoint's tensor in memory of its own, cut as `parameter` is."""
+    tensor = stored.whole() if isinstance(stored, Pieces) else stored
+    return cut_like(tensor, parameter).clone()
+
+
 def cut_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """Return this rank's part of a whole tensor, as `parameter` is cut (not at all: the same)."""
     if not is_cut(parameter) or tensor.shape != parameter.shape:
@@ -116,12 +142,12 @@ def cut_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def cut_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return an optimiser's state of whole tensors, cut as its parameters are."""
+def taken_optimizer(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return an optimiser's state out of a checkpoint, cut as its parameters are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments = {
         index: {
-            name: cut_like(value, parameters[index]) if isinstance(value, Tensor) else value
+            name: taken(value, parameters[index]) if isinstance(value, Tensor | Pieces) else value
             for name, value in of_parameter.items()
         }
         for index, of_parameter in state["state"].items()

@@ -107,6 +107,11 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         | {"zstd": record.valid.zstd_bpb},
         "tokens_needed": record.tokens_needed,
         "detectable_difference": record.detectable_difference,
+        "prediction": msgspec.to_builtins(record.prediction),
+        "repeats": msgspec.to_builtins(record.repeats),
+        "sweep": msgspec.to_builtins(record.sweep),
+        "overlap": msgspec.to_builtins(record.valid.overlap),
+        "signals": msgspec.to_builtins(record.signals),
         "arms": {
             name: {
                 "bpb": arm.bpb,
@@ -122,6 +127,9 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
                 "random_ci": arm.random_ci,
                 "tokens_to_target": arm.tokens_to_target,
                 "area": arm.area,
+                "by_source": arm.by_source,
+                "sources": msgspec.to_builtins(arm.sources),
+                "prequential": msgspec.to_builtins(arm.prequential),
                 "documents": arm.documents,
                 "unique_tokens": arm.unique_tokens,
                 "epochs": arm.epochs,

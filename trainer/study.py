@@ -9,46 +9,50 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from shards.atomic import write_atomic
 from shards.config import did_you_mean
 from shards.dataset import TokenDataset, TokenView
 from shards.errors import RecipeError, TrainingError
-from trainer.baselines import fit_and_score, zstd_bpb
-from trainer.config import StudyConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data import Documents, overlap, read_documents
 from trainer.loop import finished, run_key, train
 from trainer.parallel import Job
 from trainer.progress import Reporter
-from trainer.records import (
-    STUDY,
-    STUDY_TEXT,
-    ArmResult,
-    Baselines,
-    RunRecord,
-    SeedResult,
-    StudyRecord,
-    ValidResult,
-    read_valid,
-    write_record,
-)
-from trainer.stats import Difference, Floats, paired_differences, verdict_of
-from trainer.study_arms import draw_words, open_arms
-from trainer.study_curves import area, effective_data, mean_curve, tokens_to_target
-from trainer.study_gate import curve_points, gate_need, gate_sentence
-from trainer.study_power import planned_difference
-from trainer.study_report import answer_sentence, study_markdown
+from trainer.records import STUDY, STUDY_TEXT, RunRecord, StudyRecord, write_record
+from trainer.study_arms import Arm, Arms, open_arms
+from trainer.study_catalogue import Catalogue
+from trainer.study_config import StudyConfig
+from trainer.study_overlap import decontaminate
+from trainer.study_records import OverlapResult, SweepResult
+from trainer.study_report import study_markdown
+from trainer.study_result import Runs, compare
+from trainer.study_sweep import run_sweep
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What a study reads: one view per arm, and the validation documents."""
+    """What a study reads: an arm for each seed and name, and the validation documents.
+
+    `sweep` has the control arm for each seed of the sweep; `overlap` says what was taken out of
+    the validation.
+    """
 
     dataset: TokenDataset
-    arms: dict[str, TokenView]
+    by_seed: Arms
     valid: Documents
+    overlap: OverlapResult
+    sweep: dict[int, Arm]
+
+    @property
+    def arms(self) -> dict[str, TokenView]:
+        """The views of all arms under the first seed."""
+        return {name: arm.view for name, arm in next(iter(self.by_seed.values())).items()}
+
+    @property
+    def sweep_views(self) -> dict[int, TokenView]:
+        """The control's view for each seed of the sweep."""
+        return {seed: arm.view for seed, arm in self.sweep.items()}
 
 
 def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainConfig) -> StudyData:
@@ -59,17 +63,27 @@ def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
             empty, or an arm is too small for a draw from it; the message names the arm.
         TrainingError: the validation has fewer than two documents, so it says nothing of others.
     """
-    valid = _open_valid(dataset, study, train_config)
-    arms = open_arms(dataset, study, train_config.total_steps * train_config.batch_tokens)
+    if study.curricula and (train_config.packing != "none" or train_config.mixture):
+        key = "mixture" if train_config.mixture else "packing"
+        raise RecipeError(
+            f"study.curricula with train.{key}: both decide in which order documents come; leave"
+            " one of the two out"
+        )
+    valid = _read_valid(dataset, study, train_config)
+    arms = open_arms(dataset, study, _budget(train_config))
     for name, select in study.arms.items():
         check_apart(dataset, select, study.valid, f"study.arms.{name}")
-    return StudyData(dataset, arms, valid)
+    seeds = study.sweep.seeds if study.sweep else []
+    tried = open_arms(dataset, study, _budget(train_config), seeds) if seeds else {}
+    swept = {seed: opened[study.control] for seed, opened in tried.items()}
+    clean, evidence = decontaminate(dataset, study, valid)
+    return StudyData(dataset, arms, clean, evidence, swept)
 
 
 def open_arm(
     dataset: TokenDataset, study: StudyConfig, train_config: TrainConfig, name: str
 ) -> TokenView:
-    """Select the documents of one arm, for a run of it in a process of its own.
+    """Select the documents of one arm for `train_config.seed`, for a run in a process of its own.
 
     Raises:
         RecipeError: as `open_study`, or the study has no such arm.
@@ -78,17 +92,30 @@ def open_arm(
         known = did_you_mean(name, tuple(study.arm_names), "arms")
         raise RecipeError(f"arm {name!r}: not one of the study's{known}")
     if study.budget == "flops" and name in study.arms:  # then the others have no say in it
-        study = msgspec.structs.replace(
-            study, arms={name: study.arms[name]}, control=name, random_like=[], repeats=[],
-            repeat_of=None,
-        )  # fmt: skip
-    arms = open_arms(dataset, study, train_config.total_steps * train_config.batch_tokens)
+        check_apart(dataset, study.arms[name], study.valid, f"study.arms.{name}")
+        return dataset.select(study.arms[name])
+    seed = train_config.seed
+    opened = open_arms(dataset, study, _budget(train_config), [seed])[seed][name]
     for arm, select in study.arms.items():
         check_apart(dataset, select, study.valid, f"study.arms.{arm}")
-    return arms[name]
+    return opened.view
 
 
-def _open_valid(dataset: TokenDataset, study: StudyConfig, train_config: TrainConfig) -> Documents:
+def open_valid(dataset: TokenDataset, study: StudyConfig, train_config: TrainConfig) -> Documents:
+    """Return the study's validation documents, without those that arms may read.
+
+    Raises:
+        RecipeError: a selection is not one, or the validation's is empty.
+        TrainingError: fewer than two documents are left.
+    """
+    return decontaminate(dataset, study, _read_valid(dataset, study, train_config))[0]
+
+
+def _budget(config: TrainConfig) -> int:
+    return config.total_steps * config.batch_tokens
+
+
+def _read_valid(dataset: TokenDataset, study: StudyConfig, train_config: TrainConfig) -> Documents:
     try:
         found = dataset.select(study.valid).documents
     except RecipeError as error:
@@ -122,6 +149,19 @@ def check_apart(dataset: TokenDataset, select: str, valid: str, what: str) -> No
         )
 
 
+def tune(
+    data: StudyData, study: StudyConfig, train_config: TrainConfig, out: Path, reporter: Reporter
+) -> tuple[TrainConfig, SweepResult | None]:
+    """Make the runs of the sweep that are not done; return the settings that all arms use.
+
+    Raises:
+        TrainingError, CorruptError, KeyboardInterrupt: from a run (see `trainer.loop.train`).
+    """
+    if study.sweep is None:
+        return train_config, None
+    return run_sweep(data.sweep_views, data.valid, study.sweep, train_config, out, reporter)
+
+
 def run_study(
     data: StudyData, study: StudyConfig, train_config: TrainConfig, out: Path, reporter: Reporter
 ) -> StudyRecord:
@@ -130,13 +170,17 @@ def run_study(
     Raises:
         TrainingError, CorruptError, KeyboardInterrupt: from a run (see `trainer.loop.train`).
     """
-    runs: dict[str, list[RunRecord]] = {name: [] for name in data.arms}
-    for seed in study.seeds:
-        config = msgspec.structs.replace(train_config, seed=seed)
-        for name, view in data.arms.items():
+    tuned, swept = tune(data, study, train_config, out, reporter)
+    records: dict[str, list[RunRecord]] = {name: [] for name in study.arm_names}
+    for seed, arms in data.by_seed.items():
+        config = msgspec.structs.replace(tuned, seed=seed)
+        for name, arm in arms.items():
             folder = out / run_name(name, seed)
-            runs[name].append(train(view, data.valid, config, folder, reporter, folder.name))
-    record = compare(data, study, train_config, out, runs)
+            run = train(arm.view, data.valid, config, folder, reporter, folder.name)
+            records[name].append(run)
+    folders = {name: [out / run_name(name, s) for s in study.seeds] for name in study.arm_names}
+    runs = Runs(Catalogue(data.dataset), data.by_seed, data.valid, records, folders)
+    record = compare(runs, study, tuned, data.overlap, swept)
     write_record(out / STUDY, record)
     write_atomic(out / STUDY_TEXT, study_markdown(record).encode())
     return record
@@ -151,11 +195,11 @@ def open_runs(
 ) -> list[Job]:
     """Return the runs that are not finished, pair by pair, as processes to start."""
     found = []
-    for seed in study.seeds:
+    for seed, arms in data.by_seed.items():
         config = msgspec.structs.replace(train_config, seed=seed)
-        for name, view in data.arms.items():
+        for name, arm in arms.items():
             folder = out / run_name(name, seed)
-            if finished(folder, run_key(view, data.valid, config)) is None:
+            if finished(folder, run_key(arm.view, data.valid, config)) is None:
                 own = (f"--arm={name}", f"--seed={seed}", f"--out={folder}", "--quiet")
                 found.append(Job(folder.name, (*command, *own), folder, config.total_steps))
     return found
@@ -164,144 +208,3 @@ def open_runs(
 def run_name(arm: str, seed: int) -> str:
     """Return the folder of a run inside its study."""
     return f"{arm}-{seed}"
-
-
-def compare(
-    data: StudyData,
-    study: StudyConfig,
-    train_config: TrainConfig,
-    out: Path,
-    runs: dict[str, list[RunRecord]],
-) -> StudyRecord:
-    """Turn finished runs into the record of the study."""
-    bits = {name: _bits(out, name, records) for name, records in runs.items()}
-    control = bits.pop(study.control)
-    differences = paired_differences(
-        bits, control, data.valid.bytes, study.level, study.bootstrap_samples
-    )
-    draws = draw_words(study)
-    arms = {name: _arm(data, name, records, draws[name]) for name, records in runs.items()}
-    passed = all(arm.beats_baselines for arm in arms.values())
-    for name, arm in arms.items():
-        arms[name] = _with_curves(arm, runs[name], runs[study.control], study.level)
-        if name in differences:
-            arms[name] = _with_difference(arms[name], differences[name], gate_passed=passed)
-    for name in study.random_like:
-        arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], data, study)
-    need = None if passed else gate_need(arms, runs)
-    gate = gate_sentence(arms, need)
-    first = runs[study.control][0]
-    return StudyRecord(
-        dataset_id=data.dataset.dataset_id,
-        study=study,
-        train=train_config,
-        parameters=first.parameters,
-        flops=first.flops_per_token * first.tokens,
-        tokens=first.tokens,
-        valid=ValidResult(
-            select=study.valid,
-            documents=len(data.valid),
-            curve_documents=first.curve_documents,
-            tokens=len(data.valid.tokens),
-            bytes=int(data.valid.bytes.sum()),
-            zstd_bpb=zstd_bpb(data.valid),
-        ),
-        arms=arms,
-        control=study.control,
-        gate_passed=passed,
-        gate=gate,
-        verdict="conclusive" if passed else "INCONCLUSIVE",
-        sentence=answer_sentence(arms, study) if passed else f"INCONCLUSIVE: {gate}",
-        tokens_needed=None if need is None else (need.low, need.high),
-        detectable_difference=planned_difference(study, data.valid.bytes),
-    )
-
-
-def _with_difference(arm: ArmResult, found: Difference, *, gate_passed: bool) -> ArmResult:
-    return msgspec.structs.replace(
-        arm,
-        delta=found.delta,
-        ci_low=found.both.low,
-        ci_high=found.both.high,
-        seed_ci=tuple(found.seeds),
-        document_ci=tuple(found.documents),
-        level=found.level,
-        p_value=found.p_value,
-        verdict=verdict_of(found.both, gate_passed),
-    )
-
-
-def _with_random(
-    arm: ArmResult, bits: Floats, random: Floats, data: StudyData, study: StudyConfig
-) -> ArmResult:
-    """Add the difference from the random subset of equal size."""
-    level = study.level / len(study.random_like)
-    found = paired_differences(
-        {"arm": bits}, random, data.valid.bytes, level, study.bootstrap_samples
-    )["arm"]
-    return msgspec.structs.replace(arm, random_delta=found.delta, random_ci=tuple(found.both))
-
-
-def _with_curves(
-    arm: ArmResult, runs: list[RunRecord], control: list[RunRecord], level: float
-) -> ArmResult:
-    """Add what the learning curves say."""
-    own, others = [curve_points(run) for run in runs], [curve_points(run) for run in control]
-    mean = mean_curve(own)
-    worth = effective_data(own, others, level)
-    return msgspec.structs.replace(
-        arm,
-        tokens_to_target=tokens_to_target(mean, float(mean_curve(others).bpb[-1])),
-        effective_data_multiplier=worth and worth.value,
-        multiplier_ci=None if worth is None or worth.interval is None else tuple(worth.interval),
-        area=area(mean),
-    )
-
-
-def _arm(data: StudyData, name: str, runs: list[RunRecord], draw: str) -> ArmResult:
-    """Summarise the runs of an arm, without the comparison."""
-    view = data.arms[name]
-    stream = view.gather(0, view.tokens, np.empty(view.tokens, np.int64))
-    # Every document ends with EOS, so the token before a document's first is EOS as well.
-    previous = np.concatenate([[data.dataset.eos_id], stream[:-1]])
-    return ArmResult(
-        select=view.expression,
-        draw=draw,
-        documents=view.documents,
-        available_tokens=view.tokens,
-        tokens=runs[0].tokens,
-        unique_tokens=runs[0].unique_tokens,
-        epochs=runs[0].epochs,
-        bpb=float(np.mean([run.bpb for run in runs])),
-        by_source={
-            source: float(np.mean([run.by_source[source] for run in runs]))
-            for source in runs[0].by_source
-        },
-        baselines=Baselines(
-            unigram=float(np.mean([run.baselines.unigram for run in runs])),
-            bigram=float(np.mean([run.baselines.bigram for run in runs])),
-        ),
-        baselines_all=fit_and_score(previous, stream, data.valid, data.dataset.vocab_size),
-        beats_baselines=all(run.beats_baselines for run in runs),
-        seeds=[
-            SeedResult(
-                seed=run.seed,
-                run=run_name(name, run.seed),
-                bpb=run.bpb,
-                by_source=run.by_source,
-                baselines=run.baselines,
-                beats_baselines=run.beats_baselines,
-                unique_tokens=run.unique_tokens,
-                tokens_per_s=run.facts["tokens_per_s"],
-                curve=run.curve,
-            )
-            for run in runs
-        ],
-    )
-
-
-def _bits(out: Path, name: str, runs: list[RunRecord]) -> npt.NDArray[np.float64]:
-    """Return bits `float64[S, D]` of the validation documents by seed."""
-    return np.stack(
-        [read_valid(out / run_name(name, run.seed), run.valid_sha256)[0] for run in runs]
-    )

@@ -1,153 +1,225 @@
-"""From a study's recipe to the documents of each arm: selections, and draws from them by hash.
+"""From a study's recipe to the documents of each arm and seed, all of one tokens dataset."""
 
-A draw takes documents in the order of a hash of their ids until it has the tokens that it should
-have. The order does not depend on the draw, so a smaller one lies inside a larger one of the same
-selection (as in the nested subsets of Muennighoff et al. 2023), and no second Beam run is needed.
-"""
-
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shards.dataset import TokenDataset, TokenView, _segments
+from shards.config import did_you_mean
+from shards.dataset import TokenDataset, TokenView
 from shards.errors import RecipeError
-from shards.select import select
-from trainer.config import StudyConfig
+from trainer.study_catalogue import Catalogue, Floats, Ints, Mask
+from trainer.study_config import StudyConfig
 
-Mask = npt.NDArray[np.bool_]
-
-_SALT = np.uint64(0x4153_5341_5900_0001)
-"""Keeps the order of draws apart from everything else that goes by document id; the last digits
-are the version of the draw."""
+SMALLEST_WEIGHT = 1e-3
+"""Cells of a probe with less than this share are left out: it would be less than a document."""
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """All documents of a dataset, shard after shard; a `Mask` over them, `bool[N]`, is an arm."""
-
-    dataset: TokenDataset
-
-    @cached_property
-    def borders(self) -> npt.NDArray[np.int64]:
-        """First document of each shard and the number of all: int64[shards + 1]."""
-        return np.cumsum([0, *(entry.documents for entry in self.dataset.entries)])
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each document: int64[N]."""
-        return np.concatenate(
-            [np.diff(self.dataset.shard(i).offsets) for i in range(len(self.dataset.entries))]
-        )
-
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """The documents in the order of draws: int64[N]."""
-        ids = b"".join(
-            b"".join(self.dataset.shard(i).batch.column("doc_id").to_pylist())
-            for i in range(len(self.dataset.entries))
-        )
-        halves = np.frombuffer(ids, "<u8").reshape(-1, 2)
-        return np.lexsort([halves[:, 1], halves[:, 0], mixed(halves[:, 0] ^ _SALT)])
-
-    def select(self, expression: str, key: str) -> Mask:
-        """Return the documents that a selection of the recipe keeps; errors name its key.
-
-        Raises:
-            RecipeError: the selection cannot be evaluated on the dataset's columns, or is empty.
-        """
-        shards = range(len(self.dataset.entries))
-        try:
-            masks = [select(self.dataset.shard(index).batch, expression) for index in shards]
-        except RecipeError as error:
-            raise RecipeError(f"{key}: {error}") from None
-        mask = np.concatenate([np.zeros(0, np.bool_), *masks])
-        if not mask.any():
-            raise RecipeError(
-                f"{key} = {expression!r} selects no document of {self.dataset.folder}"
-            )
-        return mask
-
-    def tokens(self, mask: Mask) -> int:
-        """Return the number of tokens of some documents."""
-        return int(self.lengths[mask].sum())
-
-    def draw(self, mask: Mask, tokens: int, what: str) -> Mask:
-        """Return documents of `mask` with as nearly `tokens` tokens as whole documents allow.
-
-        Raises:
-            RecipeError: `mask` has fewer tokens; `what` says who asked.
-        """
-        available = self.tokens(mask)
-        if available < tokens:
-            raise RecipeError(f"{what} has {available} tokens, and {tokens} were to be drawn")
-        candidates = self.order[mask[self.order]]
-        sums = np.cumsum(self.lengths[candidates])
-        last = int(np.argmin(np.abs(sums - tokens)))
-        drawn = np.zeros_like(mask)
-        drawn[candidates[: last + 1]] = True
-        return drawn
-
-    def view(self, mask: Mask, expression: str) -> TokenView:
-        """Return the view of documents that `expression` keeps, or that are drawn from those."""
-        segments, size = [np.zeros((0, 5), np.int64)], 0
-        for index, (first, end) in enumerate(zip(self.borders, self.borders[1:], strict=False)):
-            shard = self.dataset.shard(index)
-            chosen = mask[first:end]
-            segments.append(_segments(index, chosen, shard.offsets))
-            size += int(np.asarray(shard.batch.column("bytes"))[chosen].sum())
-        documents = int(np.count_nonzero(mask))
-        return TokenView(self.dataset, expression, np.concatenate(segments), documents, size)
+MAX_COPIES = 1000
+"""How often a mixture may read a document: far beyond where repeated data is worth anything."""
 
 
-def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return a bijective hash of uint64[n] (the finaliser of splitmix64: Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+class Arm(NamedTuple):
+    """What a run of an arm reads; `documents` and `tokens` count each document once.
+
+    `copies: uint16[N]` is how often the arm holds each document of the dataset; `shares` says which
+    part of its bytes is of which cell (see `study_config.Cells`).
+    """
+
+    view: TokenView
+    documents: int
+    tokens: int
+    copies: npt.NDArray[np.uint16]
+    shares: dict[str, float]
 
 
-def open_arms(dataset: TokenDataset, study: StudyConfig, budget: int) -> dict[str, TokenView]:
-    """Return the documents of every arm, in the order of `study.arm_names`.
+Arms = dict[int, dict[str, Arm]]
+"""By seed and name: draws differ from seed to seed, other arms do not."""
+
+
+def open_arms(
+    dataset: TokenDataset, study: StudyConfig, budget: int, seeds: Sequence[int] | None = None
+) -> Arms:
+    """Return the documents of every arm, for each seed in the order of `study.arm_names`.
 
     Args:
         dataset: the tokens dataset that all arms come from.
         study: which arms.
-        budget: tokens that a run trains on, for `study.repeats`.
+        budget: tokens that a run trains on, for arms that depend on it.
+        seeds: for which; by default those of the study.
 
     Raises:
         RecipeError: a selection is not one, or has no document, or too few for a draw; the
             message names the arm.
     """
-    all_documents = Catalogue(dataset)
-    arms = {
-        name: all_documents.select(expression, f"study.arms.{name}")
-        for name, expression in study.arms.items()
-    }
-    selections = dict(study.arms)
-    for name in study.random_like:
-        arm, pool = f"random-{name}", study.control
-        wanted, what = all_documents.tokens(arms[name]), f"study.random_like = {name!r}: arm {pool}"
-        arms[arm] = all_documents.draw(arms[pool], wanted, what)
-        selections[arm] = selections[pool]
-    for times in study.repeats:
-        arm, pool = f"repeat-{times}", study.repeat_of or study.control
-        wanted, what = -(-budget // times), f"study.repeats = {times}: arm {pool}"
-        arms[arm] = all_documents.draw(arms[pool], wanted, what)
-        selections[arm] = selections[pool]
-    if study.budget == "unique":
-        wanted = study.unique_tokens or min(map(all_documents.tokens, arms.values()))
-        for name, mask in arms.items():
-            arms[name] = all_documents.draw(mask, wanted, f"study.budget = 'unique': arm {name}")
-    return {name: all_documents.view(mask, selections[name]) for name, mask in arms.items()}
+    opened = _Opened(Catalogue(dataset), study)
+    return {seed: opened.arms(budget, seed) for seed in seeds or study.seeds}
+
+
+class _Opened:
+    """The selections of a study, evaluated once for all seeds."""
+
+    def __init__(self, catalogue: Catalogue, study: StudyConfig) -> None:
+        self._all, self._study = catalogue, study
+        self._selections = dict(study.arms)
+        self._plain: dict[str, Mask] = {
+            name: catalogue.select(expression, f"study.arms.{name}")
+            for name, expression in study.arms.items()
+        }
+        for name, band in study.bands.items():
+            pool = band.of or study.control
+            values = catalogue.values(band.signal, f"study.bands.{name}.signal")
+            mask = catalogue.band(self._plain[pool], values, band.low, band.high)
+            if not mask.any():
+                raise RecipeError(
+                    f"study.bands.{name}: no document of arm {pool} has {band.signal} between the"
+                    f" quantiles {band.low} and {band.high}"
+                )
+            self._plain[name], self._selections[name] = mask, study.arms[pool]
+        self._cell, self._cells = catalogue.cells(study.cells, self._plain[study.control])
+
+    def arms(self, budget: int, seed: int) -> dict[str, Arm]:
+        """Return all arms for one seed."""
+        study, everything = self._study, self._all
+        chosen: dict[str, Mask | Ints] = dict(self._plain)
+        orders: dict[str, tuple[Floats, int]] = {}
+        selections = dict(self._selections)
+        for name, mix in study.mixtures.items():
+            pool, key = mix.of or study.control, f"study.mixtures.{name}"
+            chosen[name] = self._mixture(mix.weights, pool, budget, seed, key)
+            selections[name] = selections[pool]
+        for name, course in study.curricula.items():
+            pool = course.of or study.control
+            values = everything.values(course.signal, f"study.curricula.{name}.signal")
+            values = -values if course.descending else values
+            mask = self._plain[pool] & np.isfinite(values)
+            drawn = everything.draw_within(mask, budget, seed)
+            if not drawn.any():
+                raise RecipeError(
+                    f"study.curricula.{name}: of {np.count_nonzero(mask)} documents of arm {pool}"
+                    f" with a value of {course.signal}, the first drawn is longer than the budget"
+                    f" of {budget} tokens"
+                )
+            for arm in (name, f"shuffled-{name}"):
+                chosen[arm] = drawn
+                selections[arm] = selections[pool]
+            orders[name] = values, course.stages
+        for name in study.random_like:
+            arm, pool = f"random-{name}", study.control
+            wanted = everything.tokens(self._plain[name])
+            what = f"study.random_like = {name!r}: arm {pool}"
+            chosen[arm] = everything.draw(self._plain[pool], wanted, what, seed)
+            selections[arm] = selections[pool]
+        for times in study.repeats:
+            arm, pool = f"repeat-{times}", study.repeat_of or study.control
+            wanted, what = -(-budget // times), f"study.repeats = {times}: arm {pool}"
+            chosen[arm] = everything.draw(self._plain[pool], wanted, what, seed)
+            selections[arm] = selections[pool]
+        for arm, weights in self._probes().items():
+            pool = (study.probes.of if study.probes else None) or study.control
+            chosen[arm] = self._mixture(weights, pool, budget, seed, f"study.probes: {arm}")
+            selections[arm] = selections[pool]
+        if study.budget == "unique":
+            masks = {name: np.asarray(mask, np.bool_) for name, mask in chosen.items()}
+            wanted = study.unique_tokens or min(map(everything.tokens, masks.values()))
+            for name, mask in masks.items():
+                what = f"study.budget = 'unique': arm {name}"
+                chosen[name] = everything.draw(mask, wanted, what, seed)
+        return {
+            name: self._arm(chosen[name], selections[name], orders.get(name))
+            for name in study.arm_names
+        }
+
+    def _arm(self, copies: Mask | Ints, select: str, order: tuple[Floats, int] | None) -> Arm:
+        mask = np.asarray(copies, np.bool_)
+        view = (
+            self._all.view(copies, select)
+            if order is None
+            else self._all.ordered_view(mask, order[0], order[1], select)
+        )
+        size = self._all.bytes * np.asarray(copies, np.int64)
+        known = mask & (self._cell >= 0)
+        sums = np.bincount(self._cell[known], size[known], minlength=len(self._cells))
+        shares = {
+            name: float(part / max(1, view.bytes))
+            for name, part in zip(self._cells, sums, strict=True)
+            if part
+        }
+        held = np.asarray(copies, np.uint16)
+        return Arm(view, view.documents, self._all.tokens(mask), held, shares)
+
+    def _mixture(
+        self, weights: dict[str, float], pool: str, budget: int, seed: int, key: str
+    ) -> Ints:
+        """Return how often each document is in a mixture of `budget` tokens, int64[N]."""
+        total = sum(weights.values())
+        counts = np.zeros(len(self._cell), np.int64)
+        if not total > 0:
+            raise RecipeError(f"{key}: no cell has a weight above 0: {weights}")
+        for cell, weight in weights.items():
+            if not weight:
+                continue
+            mask = self._plain[pool] & self._in_cell(cell, key)
+            available = self._all.tokens(mask)
+            if not available:
+                raise RecipeError(f"{key}: arm {pool} has no document in cell {cell!r}")
+            times, rest = divmod(round(weight / total * budget), available)
+            if times > MAX_COPIES:
+                raise RecipeError(
+                    f"{key}: cell {cell!r} of arm {pool} has {available} tokens, which a share of"
+                    f" {weight / total:.3g} of {budget} would read {times} times; at most"
+                    f" {MAX_COPIES}: lower its weight"
+                )
+            counts[mask] = times
+            if rest:
+                counts += self._all.draw(mask, rest, key, seed)
+        return counts
+
+    def _in_cell(self, cell: str, key: str) -> Mask:
+        """Return the documents of a cell, or of all bins of a source."""
+        sources = self._all.dataset.sources
+        if cell in self._cells:
+            return np.equal(self._cell, self._cells.index(cell))
+        if cell in sources:
+            return np.equal(self._all.sources, sources.index(cell))
+        known = tuple(dict.fromkeys([*self._cells, *sources]))
+        raise RecipeError(f"{key}: {cell!r} is no cell{did_you_mean(cell, known, 'cells')}")
+
+    def _probes(self) -> dict[str, dict[str, float]]:
+        """Draw the weights of all probes: name → cell → share of the tokens."""
+        probes = self._study.probes
+        if probes is None:
+            return {}
+        pool = self._plain[probes.of or self._study.control] & (self._cell >= 0)
+        tokens = np.bincount(self._cell[pool], self._all.lengths[pool], minlength=len(self._cells))
+        there = np.flatnonzero(tokens)
+        alpha = probes.concentration * tokens[there] / tokens.sum()
+        found = {}
+        for number in range(1, probes.count + 1):
+            weights = np.random.default_rng([probes.seed, number]).dirichlet(alpha)
+            found[f"probe-{number:02}"] = {
+                self._cells[cell]: float(weight)
+                for cell, weight in zip(there, weights, strict=True)
+                if weight >= SMALLEST_WEIGHT
+            }
+        return found
 
 
 def draw_words(study: StudyConfig) -> dict[str, str]:
-    """Say of every arm how much of its selection is taken."""
+    """Say of every arm how much of its selection is taken, and in which order."""
     words = dict.fromkeys(study.arms, "all")
+    for name, band in study.bands.items():
+        words[name] = f"{band.signal} between quantiles {band.low:g} and {band.high:g}"
+    words |= dict.fromkeys(study.mixtures, "the budget, by weights")
+    for name, course in study.curricula.items():
+        fall = "falling" if course.descending else "rising"
+        words[name] = f"at most the budget, {course.signal} {fall}"
+        words[f"shuffled-{name}"] = f"the documents of {name}, shuffled"
     words |= {f"random-{name}": f"as many tokens as {name}" for name in study.random_like}
     words |= {f"repeat-{times}": f"1/{times} of the budget" for times in study.repeats}
+    probes = dict.fromkeys(study.arm_names, "the budget, by random weights")
+    words = {name: words.get(name, probes[name]) for name in study.arm_names}
     if study.budget == "unique":
         size = study.unique_tokens
         cut = "the smallest arm's tokens" if size is None else f"{size} tokens"

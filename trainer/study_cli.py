@@ -1,10 +1,11 @@
-"""`assay study show` and `assay study compare`: what studies found, from their records alone."""
+"""`assay study show`, `compare`, `suggest`, `fit`: what studies found, from their records alone."""
 
 from pathlib import Path
 
 import click
 import msgspec
 
+from shards.atomic import write_atomic
 from shards.console import console
 from shards.errors import DatasetError
 from trainer.records import STUDY, StudyRecord, read_record
@@ -21,6 +22,7 @@ def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
     """Show what the study in DIR (a study's --out, or a chain's) found."""
     from trainer.show import study_summary, study_table
     from trainer.study_report import study_markdown
+    from trainer.study_sections import prediction_words
 
     record = read_study(folder)
     if as_json:
@@ -30,6 +32,49 @@ def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
     else:
         console.print(study_table(record))
         click.echo(record.sentence)
+        if record.prediction:
+            click.echo(f"Prediction: {prediction_words(record.prediction)}.")
+
+
+@click.command("suggest")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the recipe to this file."
+)
+@_JSON
+def suggest_command(folder: Path, out: Path | None, as_json: bool) -> None:
+    """Suggest the next mixture from the study in DIR, as a recipe that tests it on fresh seeds.
+
+    Without --out and --json the recipe is printed.
+    """
+    from trainer.study_suggest import recipe_text, suggest, suggestion_summary, suggestion_words
+
+    record = read_study(folder)
+    found = suggest(record)
+    text = recipe_text(record, found)
+    if out is not None:
+        write_atomic(out, text.encode())
+    if as_json:
+        click.echo(msgspec.json.encode(suggestion_summary(record, found)))
+        return
+    if out is None:
+        click.echo(text, nl=False)
+    console.print(suggestion_words(record, found), soft_wrap=True, highlight=False)
+
+
+@click.command("fit")
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=_FOLDER)
+@_JSON
+def fit_command(folders: tuple[Path, ...], as_json: bool) -> None:
+    """Fit the worth of repeated data, R_D* and R_N*, to studies of three model sizes or more."""
+    from trainer.study_sections import repeat_words
+    from trainer.study_sizes import fit_studies
+
+    found = fit_studies([read_study(folder) for folder in folders])
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        click.echo(repeat_words(found))
 
 
 @click.command("compare")

@@ -6,6 +6,9 @@ from trainer.records import ArmResult, RunRecord
 from trainer.show import quantity
 from trainer.study_curves import FURTHEST, Curve, Need, tokens_needed
 
+MOST_NAMES = 6
+"""Runs that a sentence names."""
+
 
 def curve_points(run: RunRecord) -> Curve:
     """Return a run's validation curve as arrays."""
@@ -52,9 +55,15 @@ def gate_sentence(arms: dict[str, ArmResult], need: Need | None) -> str:
         return f"all {len(runs)} runs beat the unigram and bigram models of what they read"
     return (
         f"{len(failed)} of {len(runs)} runs did not beat the unigram and bigram models of what they"
-        f" read ({', '.join(failed)}): the models are too little trained to judge data; raise"
+        f" read ({_few(failed)}): the models are too little trained to judge data; raise"
         f" train.tokens{_need_words(need)}"
     )
+
+
+def _few(names: list[str]) -> str:
+    """Name the first of many."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _need_words(need: Need) -> str:

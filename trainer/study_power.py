@@ -10,8 +10,8 @@ import math
 import numpy as np
 from scipy import special
 
-from trainer.config import StudyConfig
 from trainer.stats import Ints, effective_documents
+from trainer.study_config import StudyConfig
 
 _QUANTILES = (np.arange(100) + 0.5) / 100
 """Where the law of s is cut: the mean over 100 equally likely values."""

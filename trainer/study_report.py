@@ -1,8 +1,15 @@
 """A study in words and as Markdown, from its record alone (light: imports no torch)."""
 
-from trainer.config import StudyConfig
 from trainer.records import ArmResult, StudyRecord
 from trainer.show import coverage, quantity, signed
+from trainer.study_config import StudyConfig
+from trainer.study_sections import (
+    control_rows,
+    extra_sections,
+    markdown_table,
+    prediction_words,
+    source_rows,
+)
 
 _WIDTH = 41
 """Characters of the plot of intervals."""
@@ -38,6 +45,7 @@ def study_markdown(record: StudyRecord) -> str:
     parts = [
         "# Study",
         record.sentence,
+        *([f"Prediction: {prediction_words(record.prediction)}."] if record.prediction else []),
         f"## Arms\n\n{_answers(record)}",
         "Bits per byte of the validation documents, mean over seeds; lower is better. Intervals"
         " hold for other seeds and other documents; their coverage is that at which Holm's"
@@ -46,11 +54,13 @@ def study_markdown(record: StudyRecord) -> str:
         " *− random*: the difference from a random subset of equal size."
         " *Data worth*: how many tokens of the control one token of the arm is worth.",
         f"```text\n{forest(record)}\n```",
-        f"## By source\n\n{_by_source(record)}",
+        "## By source\n\nBits per byte, and the difference from the control with its interval"
+        f" (level shared by arms and sources).\n\n{source_rows(record)}",
         f"## Baselines\n\n{_baselines(record)}",
         f"Gate: {record.gate}.",
         f"## Data of the arms\n\n{_data(record)}",
-        f"## Controls\n\n{_controls(record)}",
+        *extra_sections(record),
+        f"## Controls\n\n{markdown_table(['control', 'value'], control_rows(record))}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -102,7 +112,7 @@ def _answers(record: StudyRecord) -> str:
                 "" if arm.area is None else f"{arm.area:.4f}",
             ]
         )
-    return _table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def _random_words(arm: ArmResult) -> str:
@@ -122,15 +132,6 @@ def worth_words(arm: ArmResult) -> str:
     return f"{value} ({arm.multiplier_ci[0]:.2f} to {arm.multiplier_ci[1]:.2f})"
 
 
-def _by_source(record: StudyRecord) -> str:
-    sources = list(record.arms[record.control].by_source)
-    rows = [
-        [name, *(f"{arm.by_source[source]:.4f}" for source in sources)]
-        for name, arm in record.arms.items()
-    ]
-    return _table(["arm", *sources], rows)
-
-
 def _baselines(record: StudyRecord) -> str:
     rows = [
         [
@@ -145,7 +146,7 @@ def _baselines(record: StudyRecord) -> str:
     heads = ["arm", "model", "unigram", "bigram", "unigram of all", "bigram of all"]
     zstd = record.valid.zstd_bpb
     end = "" if zstd is None else f"\n\nzstd, each document on its own: {zstd:.4f}."
-    return _table(heads, rows) + end
+    return markdown_table(heads, rows) + end
 
 
 def _data(record: StudyRecord) -> str:
@@ -162,29 +163,4 @@ def _data(record: StudyRecord) -> str:
         for name, arm in record.arms.items()
     ]
     heads = ["arm", "documents", "tokens", "unique tokens read", "epochs", "selection", "of which"]
-    return _table(heads, rows)
-
-
-def _controls(record: StudyRecord) -> str:
-    study, valid = record.study, record.valid
-    budget = "equal FLOPs and equal unique tokens" if study.budget == "unique" else "equal FLOPs"
-    random = ", ".join(f"random-{name}" for name in study.random_like)
-    seen = record.detectable_difference
-    rows = [
-        ["dataset", f"`{record.dataset_id}`, one tokenizer for all arms"],
-        ["budget", f"{budget}: {record.tokens:,} tokens, {quantity(record.flops)}FLOP a run"],
-        ["model", f"{quantity(record.parameters)} parameters"],
-        ["seeds", f"{', '.join(map(str, study.seeds))}; same first weights and order law for all"],
-        ["validation", f"{valid.documents:,} documents, {valid.bytes:,} bytes: `{valid.select}`;"
-         " no arm shares a document with it"],
-        ["random subset of equal size", random or "none: a smaller arm may win by being smaller"],
-        ["seen with a chance of 80 %",
-         "unknown" if seen is None else f"a difference of {seen:.4f} bits per byte"],
-    ]  # fmt: skip
-    return _table(["control", "value"], rows)
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table; a `|` inside a cell is escaped."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in lines)
+    return markdown_table(heads, rows)

@@ -77,6 +77,31 @@ class Watch:
             # Without torchrun the store goes with the first rank: give the others time to read.
             time.sleep(2 * BEAT_SECONDS)
 
+    def post(self, name: str, text: str) -> None:
+        """Leave a text under a name, for all ranks to read.
+
+        Raises:
+            TrainingError: the store is gone.
+        """
+        try:
+            self._store.set(f"post/{name}/{self.rank}", text)
+        except RuntimeError as error:
+            raise TrainingError(f"the store of the job is gone ({error})") from error
+
+    def posted(self, name: str) -> list[str] | None:
+        """Return what each rank left under a name, in their order; None until all have.
+
+        Raises:
+            TrainingError: the store is gone.
+        """
+        names = [f"post/{name}/{rank}" for rank in range(self.world_size)]
+        try:
+            if not self._store.check(names):
+                return None
+            return [self._store.get(each).decode() for each in names]
+        except RuntimeError as error:
+            raise TrainingError(f"the store of the job is gone ({error})") from error
+
     def blame(self, error: str) -> str:
         """Say which rank ended the job, as far as it can be known; takes `SILENT_SECONDS`."""
         try:

@@ -18,11 +18,15 @@ _TRAINER = {
     "run": "trainer.cli:study_command",
     "show": "trainer.study_cli:show_command",
     "compare": "trainer.study_cli:compare_command",
+    "suggest": "trainer.study_cli:suggest_command",
+    "fit": "trainer.study_cli:fit_command",
 }
 _HELP = {
     "run": "Run a study; `assay study RECIPE …` is short for it.",
     "show": "Show what a study found.",
     "compare": "Compare two studies arm by arm.",
+    "fit": "Fit R_D* and R_N* to studies of several model sizes.",
+    "suggest": "Write the next recipe: a mixture that should be better, with a prediction.",
 }
 
 

@@ -13,6 +13,12 @@ from pipelines.report.study import ArmResult, CurvePoint, Run, Study
 LABEL_GAP = 6.5
 """Least distance of two labels at the right edge, in percent of the height."""
 
+MOST_CURVES = 8
+"""Curves in one chart; more cannot be told apart."""
+
+COLOURS = 6
+"""Classes s0 to s5 of the style sheet."""
+
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats, Floats]
 """Trained tokens, mean, low and high, each float64[points]."""
@@ -82,13 +88,14 @@ class Forest:
 def study_curves(study: Study) -> Curves | None:
     """Place the arms' curves, each the mean over seeds with a band, and their baselines."""
     arms = {name: arm for name, arm in study.arms.items() if _common(arm)}
+    arms = {name: arms[name] for name in drawn(study) if name in arms}
     if not arms:
         return None
     bands = {name: band_of(arm, study.level) for name, arm in arms.items()}
     levels = [
         (kind, getattr(arm.baselines, kind), style)
         for kind in ("unigram", "bigram")
-        for style, arm in enumerate(arms.values())
+        for style, arm in zip(styles(study, list(arms)), arms.values(), strict=True)
     ]
     if study.valid.zstd_bpb is not None:
         levels.append(("zstd", study.valid.zstd_bpb, -1))
@@ -98,7 +105,23 @@ def study_curves(study: Study) -> Curves | None:
         if seeds > 2
         else f"band: range over {seeds} seeds"
     )
-    return _curves(bands, levels, band)
+    return _curves(bands, levels, band, styles(study, list(arms)))
+
+
+def drawn(study: Study) -> list[str]:
+    """Return the arms whose curves are shown: all, or the control and those that differ most."""
+    if len(study.arms) <= MOST_CURVES:
+        return list(study.arms)
+    others = [name for name in study.arms if name != study.control]
+    ordered = sorted(others, key=lambda name: -abs(study.arms[name].delta or 0.0))
+    chosen = {study.control, *ordered[: MOST_CURVES - 1]}
+    return [name for name in study.arms if name in chosen]
+
+
+def styles(study: Study, names: list[str]) -> list[int]:
+    """Return each arm's place in the palette, which begins anew after its last colour."""
+    order = list(study.arms)
+    return [order.index(name) % COLOURS for name in names]
 
 
 def run_curves(run: Run) -> Curves | None:
@@ -108,7 +131,7 @@ def run_curves(run: Run) -> Curves | None:
     tokens = np.array([point.tokens for point in run.curve], np.float64)
     bpb = np.array([point.valid_bpb for point in run.curve])
     levels = [(kind, getattr(run.baselines, kind), -1) for kind in ("unigram", "bigram")]
-    return _curves({"model": (tokens, bpb, bpb, bpb)}, levels, "one run: no band")
+    return _curves({"model": (tokens, bpb, bpb, bpb)}, levels, "one run: no band", [0])
 
 
 def band_of(arm: ArmResult, level: float) -> Band:
@@ -140,7 +163,12 @@ def _at(curve: list[CurvePoint], tokens: int) -> float:
     return next(point.valid_bpb for point in curve if point.tokens == tokens)
 
 
-def _curves(bands: dict[str, Band], levels: list[tuple[str, float, int]], band_text: str) -> Curves:
+def _curves(
+    bands: dict[str, Band],
+    levels: list[tuple[str, float, int]],
+    band_text: str,
+    places: list[int],
+) -> Curves:
     """Place bands and levels on common axes; x begins at 0 tokens."""
     right = max(float(tokens[-1]) for tokens, *_ in bands.values())
     values = np.concatenate([np.r_[mean, low, high] for _, mean, low, high in bands.values()])
@@ -153,7 +181,7 @@ def _curves(bands: dict[str, Band], levels: list[tuple[str, float, int]], band_t
 
     series: list[Series] = []
     labels: list[tuple[float, str, int]] = []
-    for style, (name, (tokens, mean, low, high)) in enumerate(bands.items()):
+    for style, (name, (tokens, mean, low, high)) in zip(places, bands.items(), strict=True):
         x = 100 * tokens / right
         line = list(zip(x, map(y, mean), strict=True))
         outline = [
@@ -208,7 +236,7 @@ def forest(study: Study) -> Forest | None:
     rows = [
         ForestRow(
             name=name,
-            style=order.index(name),
+            style=order.index(name) % COLOURS,
             at=x(arm.delta or 0.0),
             both=(x(arm.ci_low or 0.0), x(arm.ci_high or 0.0)),
             seeds=span(arm.seed_ci),

@@ -10,12 +10,13 @@ from markupsafe import Markup
 from pipelines.curate.stats import HISTOGRAMS
 from pipelines.quality import SIGNALS, SignalsConfig, known_signals
 from pipelines.report.axes import MINUS, quantity
-from pipelines.report.curves import forest, run_curves, study_curves
+from pipelines.report.curves import forest, run_curves, study_curves, styles
 from pipelines.report.data import Report
 from pipelines.report.diff import side_by_side
 from pipelines.report.histograms import histogram
 from pipelines.report.ledger import DUPLICATES
 from pipelines.report.parts import Parts
+from pipelines.report.worth import worth_grid
 from shards.errors import AssayError
 from shards.inspect import human_bytes
 from shards.manifest import Content
@@ -80,9 +81,12 @@ def _context(report: Report) -> dict[str, Any]:
         "meaning": {name: text for name, (_, text) in _signals(content).items()},
         "study": study,
         "run": run,
-        "arms": {name: place for place, name in enumerate(study.arms)} if study else {},
+        "arms": dict(zip(study.arms, styles(study, list(study.arms)), strict=True))
+        if study
+        else {},
         "curves": study_curves(study) if study else run_curves(run) if run else None,
         "forest": forest(study) if study else None,
+        "worth": worth_grid(study) if study else None,
         "manifests": [
             (name, manifest)
             for name, manifest in (("curated", parts.curated), ("tokens", parts.tokens))

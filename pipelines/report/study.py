@@ -38,6 +38,101 @@ class SeedResult(msgspec.Struct, frozen=True):
     tokens_per_s: float = 0.0
 
 
+class SourceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Arm − control on one source's validation documents."""
+
+    documents: int
+    delta: float
+    interval: tuple[float, float] | None = None
+
+
+class Prequential(msgspec.Struct, frozen=True, kw_only=True):
+    """Code length of an arm's own text; compared with `against`, which reads the same bytes."""
+
+    bpb: float
+    read: float
+    against: str | None = None
+    delta: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+class CellWorth(msgspec.Struct, frozen=True, kw_only=True):
+    """What more of a cell does to the validation's bits per byte, for a unit of share."""
+
+    cell: str
+    bytes: int
+    effect: float
+    interval: tuple[float, float]
+
+
+class Worth(msgspec.Struct, frozen=True, kw_only=True):
+    """The regression of worth on shares."""
+
+    arms: list[str]
+    cells: list[CellWorth]
+    left_out_error: float
+    plain_error: float
+    left_out_rank: float | None = None
+
+
+class SignalRank(msgspec.Struct, frozen=True, kw_only=True):
+    """Rank correlation of a signal's mean with worth, over arms."""
+
+    signal: str
+    rho: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+class RepeatFit(msgspec.Struct, frozen=True, kw_only=True):
+    """The decay constant of repeated data."""
+
+    r_d_star: float | None
+    r_d_interval: tuple[float, float] | None
+    arms: list[str]
+    reason: str
+
+
+class SweepPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The control arm under one pair of settings."""
+
+    learning_rate: float
+    weight_decay: float
+    bpb: float
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings tried on the control arm alone."""
+
+    points: list[SweepPoint]
+    chosen: int
+    at_edge: list[str]
+
+
+class Overlap(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the validation is in training data, and what was taken out for it."""
+
+    ngram: int
+    limit: float
+    documents: int
+    removed: int
+    highest: float
+    arms: dict[str, float]
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier study foretold, and what was measured."""
+
+    arm: str
+    predicted: float
+    low: float
+    high: float
+    measured: float
+    interval: tuple[float, float]
+    same_dataset: bool
+    held: bool
+
+
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     """One arm; `delta` and intervals are arm − control, None for the control."""
 
@@ -57,6 +152,12 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     seed_ci: tuple[float, float] | None = None
     document_ci: tuple[float, float] | None = None
     verdict: str = "control"
+    draw: str = "all"
+    random_delta: float | None = None
+    random_ci: tuple[float, float] | None = None
+    sources: dict[str, SourceResult] = {}
+    ladder: dict[str, float] = {}
+    prequential: Prequential | None = None
 
 
 class Valid(msgspec.Struct, frozen=True):
@@ -67,6 +168,7 @@ class Valid(msgspec.Struct, frozen=True):
     bytes: int
     curve_documents: int = 0
     zstd_bpb: float | None = None
+    overlap: Overlap | None = None
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +186,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     gate_passed: bool
     gate: str
     sentence: str
+    detectable_difference: float | None = None
+    sweep: Sweep | None = None
+    repeats: RepeatFit | None = None
+    signals: list[SignalRank] = []
+    worth: Worth | None = None
+    prediction: Prediction | None = None
+
+    @property
+    def ladder_rungs(self) -> list[str]:
+        """The rungs of the arms' own ladders, in order."""
+        return list(dict.fromkeys(key for arm in self.arms.values() for key in arm.ladder))
 
     @property
     def level(self) -> float:

@@ -16,10 +16,10 @@ import torch
 
 from shards.console import run
 from shards.errors import CorruptError
-from trainer import loop
 from trainer.cli import train_command
+from trainer.run import Run
 
-honest = loop._Run.train_step
+honest = Run.train_step
 
 
 def train_step(self):
@@ -48,10 +48,10 @@ def main(arguments: list[str], environment: dict[str, str], said: str) -> None:
     with Path(os.devnull).open("wb") as file:
         os.dup2(file.fileno(), 1)
     sys.argv[1:] = arguments
-    loop._Run.train_step = train_step
+    Run.train_step = train_step
     run(click.Group("trainer", [train_command]), "python -m trainer")
 
 
 if __name__ == "__main__":
-    loop._Run.train_step = train_step
+    Run.train_step = train_step
     run(click.Group("trainer", [train_command]), "python -m trainer")

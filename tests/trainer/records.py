@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.config import StudyConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.records import (
     ArmResult,
     Baselines,
@@ -12,6 +12,7 @@ from trainer.records import (
     StudyRecord,
     ValidResult,
 )
+from trainer.study_config import StudyConfig
 
 CURVE = ((100_000, 2.6), (200_000, 2.4), (400_000, 2.2))
 

@@ -1,17 +1,33 @@
+import math
 import random
 import shutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shards.errors import CorruptError, TrainingError
-from trainer.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
+from trainer.checkpoint import (
+    Piece,
+    commit_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    write_part,
+)
+from trainer.history import Times
 
 STATE = {"step": 3, "model": {"w": torch.arange(6.0)}, "loader": {"g": 8, "seed": 1}}
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def files(step):
+    stem = f"checkpoint-{step:08d}"
+    return [f"{stem}.0-of-1.safetensors", f"{stem}.json"]
 
 
 def step_of(folder):
@@ -27,7 +43,7 @@ def test_round_trip_keeps_the_newest(tmp_path):
     assert found.state["step"] == 3
     assert found.state["loader"] == STATE["loader"]
     assert torch.equal(found.state["model"]["w"], STATE["model"]["w"])
-    kept = [f"checkpoint-0000000{step}.{end}" for step in (2, 3) for end in ("json", "pt")]
+    kept = [name for step in (2, 3) for name in files(step)]
     assert names(tmp_path) == kept
     prune_checkpoints(tmp_path, "key", keep=1)
     assert names(tmp_path) == kept[2:]
@@ -38,7 +54,7 @@ def test_none_or_another_runs_checkpoint_is_no_checkpoint(tmp_path):
     save_checkpoint(tmp_path, "other", 3, STATE)
     assert load_checkpoint(tmp_path, "key") is None
     save_checkpoint(tmp_path, "key", 1, STATE)
-    assert names(tmp_path) == ["checkpoint-00000001.json", "checkpoint-00000001.pt"]
+    assert names(tmp_path) == files(1)
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +66,35 @@ def pair(tmp_path_factory):
     return folder
 
 
-def test_every_flip_and_cut_is_refused_and_the_checkpoint_before_it_taken(pair, tmp_path):
-    """300 random flips of one bit and 60 cuts, half in the manifest, half in the tensors' file."""
-    dice = random.Random(1)
-    folder = shutil.copytree(pair, tmp_path / "run")
-    for trial in range(360):
-        file = folder / f"checkpoint-00000002.{('json', 'pt')[trial % 2]}"
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """Checkpoints of steps 1 and 2, each by two writers."""
+    folder = tmp_path_factory.mktemp("cut")
+    for step in (1, 2):
+        save_cut(folder, step, writers=2)
+    return folder
+
+
+def save_cut(folder, step, writers, rows=3):
+    whole = torch.arange(4.0 * rows).view(rows, 4)
+    share = -(-rows // writers)
+    parts = []
+    for writer in range(writers):
+        start = min(rows, writer * share)
+        piece = Piece(whole[start : start + share], 0, start, rows)
+        parts.append(write_part(folder, step, STATE | {"step": step, "w": piece}, writer, writers))
+    return commit_checkpoint(folder, "key", step, parts, Times())
+
+
+def damage(folder, dice, flips, cuts, copy):
+    """Flip one bit, or cut, each file of step 2 in turn; all must be refused."""
+    folder = shutil.copytree(folder, copy)
+    newest = sorted(folder.glob("checkpoint-00000002.*"))
+    for trial in range(flips + cuts):
+        file = newest[trial % len(newest)]
         good = file.read_bytes()
         place = dice.randrange(len(good))
-        if trial < 300:
+        if trial < flips:
             bad = bytearray(good)
             bad[place] ^= 1 << dice.randrange(8)
         else:
@@ -72,17 +108,72 @@ def test_every_flip_and_cut_is_refused_and_the_checkpoint_before_it_taken(pair, 
     assert step_of(folder) == 2
 
 
-def test_a_file_without_its_manifest_was_never_a_checkpoint(pair, tmp_path):
-    folder = shutil.copytree(pair, tmp_path / "run")
+def test_every_flip_and_cut_is_refused_and_the_checkpoint_before_it_taken(pair, cut, tmp_path):
+    """400 random flips of one bit and 80 cuts, evenly over all files of a checkpoint."""
+    damage(pair, random.Random(1), 200, 40, tmp_path / "one")
+    damage(cut, random.Random(2), 200, 40, tmp_path / "two")
+
+
+def test_a_file_more_or_less_of_several_is_refused(cut, tmp_path):
+    for number in (0, 1):
+        folder = shutil.copytree(cut, tmp_path / str(number))
+        (folder / f"checkpoint-00000002.{number}-of-2.safetensors").unlink()
+        assert step_of(folder) == 1
+    folder = shutil.copytree(cut, tmp_path / "swapped")
+    first, second = sorted(folder.glob("checkpoint-00000002.*-of-2*"))
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+    assert step_of(folder) == 1
+
+
+@given(writers=st.integers(1, 5), rows=st.integers(1, 7))
+def test_what_many_wrote_is_put_together_again(tmp_path_factory, writers, rows):
+    """Some writers have no row at all."""
+    folder = tmp_path_factory.mktemp("many")
+    saved = save_cut(folder, 1, writers, rows)
+    state = load_checkpoint(folder, "key").state
+    assert len(saved.parts) == writers
+    assert torch.equal(state["w"], torch.arange(4.0 * rows).view(rows, 4))
+    assert torch.equal(state["model"]["w"], STATE["model"]["w"])
+
+
+def test_equal_states_are_equal_bytes_and_every_kind_of_value_comes_back(tmp_path):
+    state = {
+        "rng": torch.arange(9, dtype=torch.uint8),
+        "scalar": torch.tensor(1.5, dtype=torch.float64),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "optimizers": [{"state": {0: {"step": torch.tensor(2.0)}}, "lr": 0.1, "foreach": None}],
+        "text": "ä",
+        "empty": [[], {}, [math.inf, -math.inf, 1e-310]],
+        "nan": math.nan,
+    }
+    first = save_checkpoint(tmp_path / "a", "key", 1, state)
+    assert save_checkpoint(tmp_path / "b", "key", 1, state).sha256 == first.sha256
+    found = load_checkpoint(tmp_path / "a", "key").state
+    for name in ("rng", "scalar", "half"):
+        assert found[name].dtype == state[name].dtype
+        assert torch.equal(found[name], state[name])
+    assert found["optimizers"][0]["state"][0]["step"] == 2.0
+    assert math.isnan(found["nan"])
+    assert {k: found[k] for k in ("text", "empty")} == {k: state[k] for k in ("text", "empty")}
+
+
+def test_files_without_a_manifest_were_never_a_checkpoint(cut, tmp_path):
+    folder = shutil.copytree(cut, tmp_path / "run")
     (folder / "checkpoint-00000002.json").unlink()
     assert step_of(folder) == 1
-    save_checkpoint(folder, "key", 3, STATE)
-    assert "checkpoint-00000002.pt" not in names(folder)
+    write_part(folder, 4, STATE)  # of a writer that is ahead, or was killed
+    save_cut(folder, 3, writers=2)
+    assert not list(folder.glob("checkpoint-00000002*"))
+    assert list(folder.glob("checkpoint-00000004*"))
+    prune_checkpoints(folder, "key", keep=2)
+    assert not list(folder.glob("checkpoint-00000004*"))
 
 
 def test_files_that_changed_places_are_refused(pair, tmp_path):
     folder = shutil.copytree(pair, tmp_path / "run")
-    shutil.copy(folder / "checkpoint-00000001.pt", folder / "checkpoint-00000002.pt")
+    shutil.copy(folder / files(1)[0], folder / files(2)[0])
     assert step_of(folder) == 1
     (folder / "checkpoint-00000001.json").replace(folder / "checkpoint-00000009.json")
     with pytest.raises(CorruptError, match="no good checkpoint is left"):
@@ -91,44 +182,47 @@ def test_files_that_changed_places_are_refused(pair, tmp_path):
 
 def test_no_good_checkpoint_is_an_error_that_says_what_is_wrong_with_each(pair, tmp_path):
     folder = shutil.copytree(pair, tmp_path / "run")
-    (folder / "checkpoint-00000002.pt").unlink()
+    (folder / files(2)[0]).unlink()
     (folder / "checkpoint-00000001.json").write_text("{")
-    with pytest.raises(CorruptError, match=r"00000002.pt: is missing.*00000001.json: not a check"):
+    with pytest.raises(CorruptError, match=r"00000002.0-of-1.*is missing.*01.json: not a check"):
         load_checkpoint(folder, "key")
 
 
-def test_a_save_that_is_cut_off_anywhere_leaves_the_last_one(pair, tmp_path, monkeypatch):
-    """Stop `write_atomic` before, between and after the two files of a save."""
+def test_a_save_that_is_cut_off_anywhere_leaves_the_last_one(cut, tmp_path, monkeypatch):
+    """Kill it before, between and after the files of two writers, and before the manifest."""
 
     class Killed(BaseException):
         pass
 
-    from trainer import checkpoint
+    from shards import atomic
 
-    write = checkpoint.write_atomic
-    for survived in (0, 1):
-        folder = shutil.copytree(pair, tmp_path / str(survived))
+    for survived in range(3):
+        folder = shutil.copytree(cut, tmp_path / str(survived))
         calls = []
 
-        def killed(path, data, survived=survived, calls=calls):
+        def fsync(_, survived=survived, calls=calls):
             if len(calls) == survived:
                 raise Killed
-            calls.append(path)
-            write(path, data)
+            calls.append(1)
 
-        monkeypatch.setattr(checkpoint, "write_atomic", killed)
-        with pytest.raises(Killed):
-            save_checkpoint(folder, "key", 3, STATE | {"step": 3})
+        with monkeypatch.context() as patched:
+            patched.setattr(atomic.os, "fsync", fsync)
+            with pytest.raises(Killed):
+                save_cut(folder, 3, writers=2)
         assert step_of(folder) == 2
 
 
 def test_a_full_disk_is_an_error_that_says_what_to_do(pair, tmp_path, monkeypatch):
-    folder = shutil.copytree(pair, tmp_path / "run")
-
-    def full(path, data):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trainer.checkpoint.write_atomic", full)
-    with pytest.raises(TrainingError, match=r"step 3 \(.* bytes\): No space left .* make room"):
-        save_checkpoint(folder, "key", 3, STATE)
+    folder = shutil.copytree(pair, tmp_path / "run")
+    part = write_part(folder, 3, STATE)
+    monkeypatch.setattr("shards.atomic.os.fsync", full)
+    for write in (
+        lambda: write_part(folder, 3, STATE),
+        lambda: commit_checkpoint(folder, "key", 3, [part], Times()),
+    ):
+        with pytest.raises(TrainingError, match=r"of step 3: No space left .* make room"):
+            write()
     assert step_of(folder) == 2

@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 
+import fsspec
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -46,6 +47,21 @@ def test_train_prints_one_line_and_skips_when_done(call, tmp_path):
     assert call(train_command, "--quiet", "--arm", "curated", "--seed", "5").stdout == first.stdout
 
 
+def test_trains_on_a_dataset_at_a_url_with_a_mixture(call, folder, tmp_path):
+    fsspec.filesystem("memory").put(str(folder), "memory://cli", recursive=True)
+    stages = "train.mixture.stages=[{ weights = { one = 1, two = 3 } }]"
+    far = ("--data", "memory://cli", "--cache", str(tmp_path / "cache"), "--cache-mb", "16")
+    assert call(train_command, "--quiet", *far, "--set", stages).exit_code == 0
+    record = msgspec.json.decode((tmp_path / "out/run.json").read_bytes())
+    assert record["facts"]["data"] == "memory://cli"
+    assert record["config"]["mixture"]["stages"][0]["weights"] == {"one": 1.0, "two": 3.0}
+    near = call(train_command, "--quiet", "--set", stages)  # the same data, so the same run
+    assert near.exit_code == 0
+    assert msgspec.json.decode((tmp_path / "out/run.json").read_bytes()) == record
+    unknown = call(train_command, "--set", stages.replace("two", "tow"), "--dry-run")
+    assert "has no source 'tow'; did you mean 'two'" in str(unknown.exception)
+
+
 def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
     for command, words in ((train_command, "3 steps of 64 tokens"), (study_command, "4 runs")):
         result = call(command, "--dry-run")
@@ -54,7 +70,17 @@ def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
         assert "parameters" in result.stdout
         assert "FLOP" in result.stdout
         assert "(h:mm:ss) at " in result.stdout
+        assert "memory per rank (1 rank): about " in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_each_of_many_ranks_needs(call):
+    many = ("--dry-run", "--set=train.parallel=fsdp2", "--set=train.microbatches=4")
+    said = call(train_command, *many, "--ranks", "4").stdout
+    assert "memory per rank (4 ranks, fsdp2): about " in said
+    assert "tokens/s with 4 devices like this one" in said
+    with pytest.raises(RecipeError, match="not divisible by the 3 ranks"):
+        raise call(train_command, *many, "--ranks", "3").exception
 
 
 def test_a_dry_run_of_the_recipe_only_opens_no_data(call, folder, tmp_path):

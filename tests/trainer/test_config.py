@@ -6,7 +6,8 @@ import pytest
 
 from shards.config import decode, load_recipe
 from shards.errors import RecipeError
-from trainer.config import ModelConfig, StudyConfig, TrainConfig
+from trainer.config import ModelConfig, TrainConfig
+from trainer.study_config import StudyConfig
 
 
 def test_defaults_decode_from_an_empty_recipe():
@@ -36,7 +37,7 @@ def test_defaults_decode_from_an_empty_recipe():
             {"study": {"budget": "unique", "repeats": [2]}},
             "study",
             StudyConfig,
-            "fewer unique tokens by definition",
+            "repeatedly by definition",
         ),
         ({"study": {"seeds": [1]}}, "study", StudyConfig, "study.seeds"),
         ({"study": {"seeds": [1, 1]}}, "study", StudyConfig, r"^study.seeds = \[1, 1\]: 1 repeats"),

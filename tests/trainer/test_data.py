@@ -1,9 +1,13 @@
+from contextlib import closing
+
+import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from shards.errors import TrainingError
-from tests.trainer.conftest import EOS
-from trainer.data import overlap, read_documents
+from shards.errors import RecipeError, TrainingError
+from tests.trainer.conftest import EOS, counting_table, write_dataset
+from trainer.data import open_tokens, overlap, read_documents
 
 
 def test_documents_are_those_of_the_view_in_its_order(dataset):
@@ -59,3 +63,38 @@ def test_head_takes_whole_documents_in_order_and_at_least_one(dataset):
     assert np.array_equal(part.bytes, whole.bytes[:3])
     assert len(whole.head(1)) == 1
     assert whole.head(10**9).digest() == whole.digest()
+
+
+def test_a_dataset_at_a_url_is_read_through_a_cache(folder, tmp_path, monkeypatch):
+    fsspec.filesystem("memory").put(str(folder), "memory://train", recursive=True)
+    here = open_tokens(str(folder))
+    there = open_tokens("memory://train", tmp_path / "cache", 16)
+    with closing(there):
+        one, other = (read_documents(each, "split == 'valid'") for each in (here, there))
+        assert one.digest() == other.digest()
+        assert there.location == "memory://train"
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        with closing(open_tokens("memory://train", tmp_path / "cache", 16)) as of_rank_1:
+            assert of_rank_1.folder.parent.name == "rank-1"
+    with pytest.raises(RecipeError, match="is a folder here, which needs none"):
+        open_tokens(str(folder), tmp_path / "cache")
+    with pytest.raises(RecipeError, match="memory://train: say with --cache FOLDER"):
+        open_tokens("memory://train")
+
+
+def test_a_bounded_cache_need_not_hold_a_shard(tmp_path):
+    """Validation documents are read from pieces, not from the whole stream."""
+    documents, length = 40, 250_000
+    tokens = np.full((documents, length), 3, np.int64)
+    tokens[:, -1] = EOS
+    tokens[:, 0] = np.arange(documents) % 16 + 3
+    table = counting_table(documents).drop_columns("tokens")
+    offsets = np.arange(documents + 1) * length
+    stream = pa.LargeListArray.from_arrays(offsets, pa.array(tokens.ravel()))
+    folder = write_dataset(tmp_path / "tokens", table.append_column("tokens", stream))
+    fsspec.filesystem("memory").put(str(folder), "memory://large", recursive=True)
+    everything = read_documents(open_tokens(str(folder)), "True")
+    assert everything.tokens.nbytes == 20_000_000
+    with closing(open_tokens("memory://large", tmp_path / "cache", 16)) as there:
+        assert read_documents(there, "True").digest() == everything.digest()

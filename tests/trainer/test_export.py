@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from shards.errors import DatasetError
 from trainer.config import ModelConfig
 from trainer.data import read_documents
-from trainer.export import export_run, qwen3_config, qwen3_tensors
+from trainer.export import export_run, qwen3_config, qwen3_tensors, write_model
 from trainer.export_cli import export_command
 from trainer.loop import train
 from trainer.model import Transformer
@@ -77,6 +77,15 @@ def qwen3(w, c, tokens):
     return rms(x, w["model.norm.weight"], eps) @ w[head].T
 
 
+def busy_model(config):
+    """A model in which every weight matters."""
+    model = Transformer(config, V, T)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data.normal_(0.5 if parameter.ndim == 1 else 0.0, 0.2, generator=generator)
+    return model
+
+
 @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kv_heads", [None, 2])
@@ -84,11 +93,8 @@ def test_qwen3s_equations_on_the_export_give_the_models_logits(activation, tied,
     config = ModelConfig(
         dim=32, layers=2, heads=4, kv_heads=kv_heads, activation=activation, tied=tied
     )
-    model = Transformer(config, V, T)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        parameter.data.normal_(0.5 if parameter.ndim == 1 else 0.0, 0.2, generator=generator)
-    tokens = torch.randint(0, V, (2, T), generator=generator)
+    model = busy_model(config)
+    tokens = torch.randint(0, V, (2, T), generator=torch.Generator().manual_seed(2))
     tensors, _ = read_back(encode_tensors(qwen3_tensors(model.state_dict(), config), {}))
     described = qwen3_config(config, V, T)
     with torch.no_grad():
@@ -115,3 +121,37 @@ def test_the_command_writes_a_finished_run_and_refuses_what_is_none(dataset, tin
         path.unlink()
     with pytest.raises(DatasetError, match="no checkpoint of step 2"):
         export_run(tmp_path / "run", tmp_path / "hf")
+
+
+def installed(name):
+    """Import a library that Assay does not need, or skip the test by its name."""
+    return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+@pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kv_heads", [None, 2])
+def test_transformers_loads_the_export_and_gives_the_same_logits(
+    activation, tied, kv_heads, tmp_path
+):
+    transformers = installed("transformers")
+    config = ModelConfig(
+        dim=32, layers=2, heads=4, kv_heads=kv_heads, activation=activation, tied=tied
+    )
+    model = busy_model(config)
+    write_model(tmp_path, model.state_dict(), config, T)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert not any(report.values())  # no key missing, left over or of another shape
+    tokens = torch.randint(0, V, (2, T), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        assert (theirs(tokens).logits - model(tokens)).abs().max() < 1e-5
+
+
+def test_safetensors_reads_the_file():
+    safetensors = installed("safetensors.torch")
+    tensors = {"b": torch.randn(3, 5), "a": torch.randn(7).bfloat16(), "c": torch.zeros(0, 2)}
+    found = safetensors.load(encode_tensors(tensors, {"format": "pt"}))
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)

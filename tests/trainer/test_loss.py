@@ -83,3 +83,25 @@ def test_no_tensor_holds_all_logits():
         mean_nats_of(x, weight, targets).backward()
         nats_of(x, weight, targets)
     assert max(sizes) < 20 * 7
+
+
+def test_under_autocast_products_are_bf16_and_sums_fp32():
+    x, weight, targets = (
+        t.detach().float().requires_grad_() if t.is_floating_point() else t
+        for t in problem(0, 60, 30)
+    )
+    exact = mean_nats_of(x, weight, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean_nats_of(x, weight, targets)
+        nats = nats_of(x, weight, targets)
+    assert found.dtype == nats.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=1e-2)
+    # The same rounded logits go into both, so that only a sum in bf16 could tell them apart.
+    assert found.item() == pytest.approx((nats.sum() / (targets != IGNORED).sum()).item(), rel=1e-6)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (x, weight)),
+        torch.autograd.grad(exact, (x, weight)),
+        strict=True,
+    ):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() < 0.03 * theirs.norm()

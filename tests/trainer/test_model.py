@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ from trainer.config import ModelConfig
 from trainer.loss import IGNORED
 from trainer.model import Transformer, mean_nats, rope_tables, token_nats
 from trainer.ops import rotate
+from trainer.presets import PRESETS
 from trainer.sizes import flops_per_token, memory_bytes, parameter_count
 
 V, T = 50, 12
@@ -123,3 +125,82 @@ def test_flops_of_a_known_model():
 def test_memory_grows_with_the_batch():
     small, large = (memory_bytes(CONFIGS[0], V, T, batch) for batch in (1, 9))
     assert 16 * parameter_count(CONFIGS[0], V) < small < large
+
+
+@pytest.mark.parametrize(("config", "bf16"), [(CONFIGS[0], False), (CONFIGS[-1], True)])
+def test_a_compiler_finds_one_graph_with_the_same_numbers_and_gradients(config, bf16):
+    model = busy_model(msgspec.structs.replace(config, layers=1))
+    torch._dynamo.reset()
+    compiled = torch.compile(model.hidden, backend="eager", fullgraph=True)
+    results = []
+    for hidden in (compiled, model.hidden):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            x = hidden(tokens())
+        results.append([x, *torch.autograd.grad(x.sum(), list(model.blocks.parameters()))])
+    torch._dynamo.reset()
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.detach().abs().max()))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_bf16_products_change_the_loss_by_their_rounding_only(config):
+    model = busy_model(config)
+    exact = mean_nats(model, tokens(0), tokens(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean_nats(model, tokens(0), tokens(1))
+        stream = model.hidden(tokens(0))
+    assert stream.dtype == found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=5e-3)
+    assert found.item() != exact.item()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_model_without_memory_gets_the_same_weights(config):
+    there = Transformer(config, V, T)
+    there.initialise(5)
+    with torch.device("meta"):
+        nowhere = Transformer(config, V, T)
+    assert nowhere.embedding.is_meta
+    nowhere.to_empty(device="cpu")
+    for tensor in (*nowhere.parameters(), *nowhere.buffers()):
+        tensor.data.fill_(torch.nan)
+    nowhere.initialise(5)
+    for ours, theirs in zip(
+        (*nowhere.parameters(), *nowhere.buffers()),
+        (*there.parameters(), *there.buffers()),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_largest_preset_needs_no_memory_to_be_made():
+    preset = PRESETS["8b"]
+    with torch.device("meta"):
+        model = Transformer(preset.model, preset.vocabulary, preset.sequence_length)
+    assert sum(p.numel() for p in model.parameters()) == parameter_count(
+        preset.model, preset.vocabulary
+    )
+
+
+@pytest.mark.parametrize("eos", [None, 3])
+def test_recomputed_blocks_give_the_same_gradients_bit_for_bit(eos):
+    model = busy_model(CONFIGS[0])
+    model.eos = eos
+    results = []
+    for model.recompute in (False, True):
+        loss = mean_nats(model, tokens(0), tokens(1))
+        results.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_recomputed_blocks_keep_less():
+    model = busy_model(CONFIGS[0])
+    kept = []
+    for model.recompute in (False, True):
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            model.hidden(tokens())
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 3

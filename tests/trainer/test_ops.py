@@ -2,46 +2,86 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
+from trainer import ops
 from trainer.model import rope_tables
-from trainer.ops import relu_squared, rms_norm, rotate
+from trainer.ops import linear, product, relu_squared, rms_norm, rotate
 
-
-def textbook_rotation(x, cos, sin):
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-COS, SIN = (table.double() for table in rope_tables(5, 8, 100.0))
-GAIN = torch.linspace(0.5, 2, 8, dtype=torch.float64)
+GENERATOR = torch.Generator().manual_seed(1)
+GAIN = torch.linspace(0.5, 2, 24)
+WEIGHT = torch.randn(10, 24, generator=GENERATOR)
 PAIRS = {
     "relu": (relu_squared, lambda x: F.relu(x).square(), ()),
-    "norm": (lambda x, g: rms_norm(x, g, 1e-3), lambda x, g: F.rms_norm(x, (8,), g, 1e-3), (GAIN,)),
-    "rotate": (lambda x: rotate(x, COS, SIN), lambda x: textbook_rotation(x, COS, SIN), ()),
+    "norm": (
+        lambda x, g: rms_norm(x, g, 1e-3),
+        lambda x, g: x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * g,
+        (GAIN,),
+    ),
+    "linear": (linear, lambda x, w: x @ w.T, (WEIGHT,)),
 }
 
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_values_and_gradients_are_those_of_the_textbook(name, transposed):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_and_gradients_are_those_of_the_textbook(name, transposed, dtype):
+    """In fp32 the kernels of a CPU, in fp64 what other devices do."""
     ours, textbook, others = PAIRS[name]
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, generator=generator)
-    if transposed:  # as the heads are: a view whose positions and heads changed places
+    x = torch.randn(2, 3, 5, 24, generator=GENERATOR)
+    if transposed:  # a view whose dimensions changed places
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
-    inputs = [t.clone().requires_grad_() for t in (x, *others)]
-    weights = torch.randn(x.shape, dtype=torch.float64, generator=generator)
-    found, expected = ours(*inputs), textbook(*inputs)
-    assert torch.allclose(found, expected, atol=1e-12)
-    gradients = zip(
+    inputs = [t.to(dtype).requires_grad_() for t in (x, *others)]
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    found, expected = ours(*inputs), textbook(*exact)
+    assert found.dtype == dtype
+    weights = torch.randn(expected.shape, dtype=dtype, generator=GENERATOR)
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-12
+    assert torch.allclose(found.double(), expected, atol=tolerance)
+    for left, right in zip(
         torch.autograd.grad((found * weights).sum(), inputs),
-        torch.autograd.grad((expected * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), exact),
         strict=True,
-    )
-    for left, right in gradients:
-        assert torch.allclose(left, right, atol=1e-12)
+    ):
+        assert torch.allclose(left.double(), right, atol=2 * tolerance)
+
+
+def test_rotation_is_a_complex_product_and_its_gradient_turns_back():
+    cos, sin = (table.double() for table in rope_tables(5, 8, 100.0))
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
+    y = rotate(x, cos, sin)
+    turned = torch.complex(*x.chunk(2, -1)) * torch.complex(cos, sin)
+    assert torch.allclose(y, torch.cat([turned.real, turned.imag], -1))
+    (gradient,) = torch.autograd.grad(y, x, y.detach())
+    assert torch.allclose(gradient, x)
 
 
 def test_zeros_have_a_norm_and_a_gradient():
     x = torch.zeros(2, 8, requires_grad=True)
     rms_norm(x, torch.ones(8), 1e-6).sum().backward()
     assert x.grad.isfinite().all()
+
+
+def test_what_is_not_a_number_stays_so():
+    """A step with such a loss is skipped, so nothing on the way may hide it."""
+    x = torch.tensor([[1.0, torch.nan, -1.0, 2.0]], requires_grad=True)
+    assert relu_squared(x).isnan().tolist() == [[False, True, False, False]]
+    assert rms_norm(x, torch.ones(4), 1e-6).isnan().all()
+    (gradient,) = torch.autograd.grad(relu_squared(x).sum(), x)
+    assert gradient.isnan().tolist() == [[False, True, False, False]]
+
+
+def test_bf16_is_normalised_and_rotated_in_fp32():
+    x = torch.randn(3, 256, generator=GENERATOR).bfloat16()
+    exact = rms_norm(x.double(), torch.ones(256, dtype=torch.float64), 1e-6)
+    found = rms_norm(x, torch.ones(256), 1e-6)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), exact, atol=1e-6)
+    cos, sin = rope_tables(3, 256, 100.0)
+    assert rotate(x, cos, sin).dtype == torch.float32
+
+
+def test_products_are_the_same_without_onednn(monkeypatch):
+    x, empty = torch.randn(7, 24, generator=GENERATOR), torch.empty(0, 24)
+    found = product(x, WEIGHT)
+    assert product(empty, WEIGHT).shape == (0, 10)
+    monkeypatch.setattr(ops, "_ONEDNN", None)
+    assert torch.allclose(product(x, WEIGHT), found, atol=1e-5)

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import RecipeError
+from trainer.config import ModelConfig
 from trainer.plan import (
     Cluster,
     Model,
+    all_reduce_s,
     checkpoint_interval,
+    communication_s,
     effective_tokens,
     goodput,
     make_plan,
@@ -21,7 +24,7 @@ from trainer.plan import (
     ring_s,
     shard_group,
 )
-from trainer.plan_cli import plan_command
+from trainer.plan_cli import duration, plan_command
 from trainer.plan_simulate import simulate_goodput
 from trainer.presets import PRESETS
 from trainer.sizes import flops_per_token, parameter_count
@@ -43,11 +46,41 @@ def test_mfu_of_torchtitan_on_a100_is_reproduced():
     assert 0.94 < flops / theirs < 0.96
 
 
-def test_mfu_of_torchtitan_on_h100_agrees():
-    """Reported: 39.0 % on 8 GPUs, 38.1 % on 128. The first is our default efficiency, so it says
-    nothing; the second follows from the collectives, and agrees within one point."""
-    assert plan_on(8).mfu == pytest.approx(0.390)
-    assert plan_on(128).mfu == pytest.approx(0.381, abs=0.01)
+@pytest.mark.parametrize(
+    ("tokens_s", "published"), [(5762, 0.337), (6667, 0.390), (5605, 0.328), (6514, 0.381)]
+)
+def test_mfu_of_torchtitan_on_h100_is_reproduced(tokens_s, published):
+    """benchmarks/llama3_h100_202412_torchtitan.md: tokens/s a GPU on 8 GPUs without and with
+    torch.compile, then on 128. From their speed the count of FLOPs gives the published MFU."""
+    config, vocabulary, length = LLAMA_8B
+    mfu = tokens_s * flops_per_token(config, vocabulary, length) / Cluster(gpus=8).peak_flops
+    assert mfu == pytest.approx(published, abs=0.0006)
+
+
+@pytest.mark.parametrize(("on_8", "on_128"), [(0.337, 0.328), (0.390, 0.381)])
+def test_mfu_of_torchtitan_on_128_gpus_agrees(on_8, on_128):
+    """Given the speed on 8 GPUs, the plan says that all communication on 128 hides behind the
+    products. In truth they lost 0.9 points: agrees within one, from above."""
+    assert plan_on(8, efficiency=on_8).mfu == pytest.approx(on_8)
+    assert on_128 < plan_on(128, efficiency=on_8).mfu < on_128 + 0.01
+
+
+def test_memory_of_torchtitan_agrees():
+    """The same file: 82.4 and 77.0 GiB on 8 GPUs, 67.0 and 62.0 on 128. The difference is that of
+    the shares of the states (activations are the same): 15.4 and 15.0 there, 14.0 here."""
+    shares = (memory_per_gpu(LLAMA_8B, 16_384, gpus) for gpus in (8, 128))
+    eight, many = shares
+    assert (eight - many) / 2**30 == pytest.approx(15.2, abs=1.5)
+
+
+def test_mfu_of_megascale_agrees():
+    """Jiang et al. 2024, table 2: 6144 sequences of 2048 tokens in 6.34 s on 12,288 A100 are
+    55.2 %. Our count of FLOPs for GPT-3's shape says 55.7 %, so it agrees within a point; that
+    speed itself needs tensor and pipeline parallelism, which the plan does not know."""
+    gpt3 = ModelConfig(dim=12_288, layers=96, heads=96, tied=True)
+    tokens_s = 6144 * 2048 / 6.34 / 12_288
+    mfu = tokens_s * flops_per_token(gpt3, 51_200, 2048) / 312e12
+    assert mfu == pytest.approx(0.552, abs=0.01)
 
 
 def test_llama_3_fails_as_often_and_gets_as_much_done():
@@ -88,10 +121,32 @@ def test_a_ring_moves_all_but_its_own_part():
     assert ring_s(0.0, 5, 1.0, 0.5) == 2.0
 
 
+def test_an_all_reduce_takes_a_tree_where_a_ring_has_too_many_hops():
+    assert all_reduce_s(80.0, 1, 10.0, 5.0) == 0.0
+    assert all_reduce_s(80.0, 8, 10.0, 0.0) == 14.0
+    assert all_reduce_s(80.0, 1024, 10.0, 1.0) == 16.0 + 20.0
+    assert all_reduce_s(0.0, 2, 1.0, 0.5) == 1.0
+
+
+def test_nics_of_a_node_add_up_and_no_link_is_faster_than_nvlink():
+    on = [
+        communication_s(10**10, 32, 64, Cluster(gpus=64, network_bytes_s=n, latency_s=0))
+        for n in (25e9, 50e9, 1e12)
+    ]
+    assert on[0] == pytest.approx(2 * on[1])
+    assert on[2] == pytest.approx(8e10 * 63 / 64 / 450e9)
+
+
 @given(st.integers(1, 10**6))
-def test_groups_divide_the_gpus(gpus):
-    assert gpus % shard_group(gpus) == 0
-    assert shard_group(gpus) <= 64
+def test_groups_divide_the_gpus_and_are_whole_nodes_if_they_can(gpus):
+    size = shard_group(gpus)
+    assert gpus % size == 0
+    assert size <= 64
+    assert size % 8 == 0 or gpus % 8
+
+
+def test_groups_of_known_clusters():
+    assert [shard_group(n) for n in (1, 7, 8, 128, 100_000, 67)] == [1, 7, 8, 64, 40, 1]
 
 
 def test_memory_is_states_and_what_a_gpu_keeps_for_itself():
@@ -121,12 +176,29 @@ def test_the_command_prints_json_or_lines():
     assert keys <= found.keys()
     assert found["mtbf_h"] == pytest.approx(0.507, abs=0.001)
     assert found["goodput"] == pytest.approx(0.821, abs=0.001)
-    text = call("--gpus", "100000", "--tokens-owned", "1000000000").stdout
-    assert "epochs, worth" in text
-    assert "note: batches above" in text
+    text = call("--gpus", "100000", "--tokens-owned", "10000000000").stdout
+    assert "10G owned, read 16.06 times: worth 106G fresh tokens, 66% of compute-optimal" in text
+    assert "batches above about 16.8M" in text
+    assert "failures:    one every 30.4 min" in text
     assert "MORE THAN THERE IS" in call("--gpus", "1", "--memory-gb", "24").stdout
 
 
 def test_an_unknown_preset_is_named():
     with pytest.raises(RecipeError, match=r"--preset '9b'; did you mean '8b'"):
         raise call("--gpus", "8", "--preset", "9b").exception
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0023, "2.3 ms"),
+        (1.0, "1 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7200, "2 h"),
+        (172_800, "2 days"),
+        (1e8, "1,157 days"),
+    ],
+)
+def test_durations_have_the_unit_a_person_would_use(seconds, text):
+    assert duration(seconds) == text

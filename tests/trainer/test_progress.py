@@ -1,9 +1,14 @@
 import io
+import math
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from trainer import progress
+from trainer.records import Metrics
 
 
 @pytest.fixture
@@ -43,6 +48,33 @@ def test_a_bar_in_a_terminal(output):
     show(quiet=False)
     assert "[curated]-1 (2/2)" in stream.getvalue()
     assert "20/20" in stream.getvalue()
+
+
+def test_a_terminal_shows_everything_that_a_step_measured(output):
+    stream = output(terminal=True)
+    row = Metrics(
+        step=11, tokens=99, loss=3.0, lr=0.01, grad_norm=1.234, seconds=1.0, tokens_per_s=99.0,
+        wait_share=0.004, valid_bpb=2.5, valid_by_source={"web": 2.125, "[code]": 1.5}, mfu=0.615,
+        memory_bytes=3 << 20,
+    )  # fmt: skip
+    with progress.Reporter() as reporter:
+        reporter.start("raw-1", 20)
+        for loss in (5.0, 4.0, math.nan, 3.0):
+            reporter.measured(msgspec.structs.replace(row, loss=loss))
+        reporter.step(11, 3.0, 99.0)
+    said = stream.getvalue()
+    assert "loss █▅▁ · grad norm 1.23 · lr 0.01 · MFU 62% · data wait 0.4% · memory 3 MiB" in said
+    assert "bpb by source: web 2.125 · [code] 1.500" in said
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=200))
+def test_a_sparkline_fits_and_spans_its_values(values):
+    drawn = progress.sparkline(values, 8)
+    assert len(drawn) == min(8, len(values))
+    assert set(drawn) <= set(progress.SPARKS)
+    rising = progress.sparkline(range(100), 8)
+    assert rising == progress.SPARKS
+    assert progress.sparkline([2.0, 2.0]) == "▁▁"
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from shards.errors import CorruptError
-from trainer.config import StudyConfig
 from trainer.records import (
     METRICS,
     VALID,
@@ -16,6 +15,7 @@ from trainer.records import (
     write_record,
     write_valid,
 )
+from trainer.study_config import StudyConfig
 
 
 def row(step: int, loss: float, bpb: float | None = None) -> Metrics:

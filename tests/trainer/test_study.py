@@ -4,10 +4,10 @@ import pytest
 
 from shards.errors import RecipeError, TrainingError
 from tests.trainer.test_loop import Interrupter
-from trainer.config import StudyConfig
 from trainer.progress import Reporter
 from trainer.records import STUDY, STUDY_TEXT, StudyRecord, read_record, read_valid
-from trainer.study import check_apart, open_arm, open_study, run_name, run_study
+from trainer.study import check_apart, open_arm, open_study, open_valid, run_name, run_study
+from trainer.study_config import Curriculum, Prediction, Probes, StudyConfig, Sweep
 from trainer.study_report import study_markdown
 
 STUDY_CONFIG = StudyConfig(
@@ -18,6 +18,7 @@ STUDY_CONFIG = StudyConfig(
     control="noise",
     seeds=[1, 2, 3],
     bootstrap_samples=500,
+    max_overlap=1,  # all texts count up or down, so they share what they are made of
 )
 
 
@@ -126,6 +127,74 @@ def test_arms_that_follow_from_others_are_trained_and_compared(dataset, tiny, tm
     assert record.tokens_needed[0] > 0
     assert "raise train.tokens by " in record.sentence
     assert record.arms["noise"].effective_data_multiplier == 1
+
+
+def test_a_study_of_all_that_can_be_asked_and_its_second_call(dataset, tiny, tmp_path):
+    """A sweep, an order, mixtures, repeats and a prediction, in one study of a few steps."""
+    study = StudyConfig(
+        arms={"raw": "split == 'train'"},
+        max_overlap=1,
+        curricula={"short": Curriculum(signal="bytes", stages=3)},
+        repeats=[4],
+        probes=Probes(count=2),
+        seeds=[1, 2],
+        bootstrap_samples=200,
+        sweep=Sweep(learning_rates=[0.01, 0.05], seeds=[9]),
+        prediction=Prediction(
+            arm="short", delta=0.0, low=-9, high=9, seeds=[3], dataset_id=dataset.dataset_id
+        ),
+    )
+    config = tiny(steps=10, eval_every=1, decay=0.2)
+    data = open_study(dataset, study, config)
+    record = run_study(data, study, config, tmp_path, Reporter(quiet=True))
+    assert len(record.sweep.points) == 2
+    assert (tmp_path / "sweep02-9").is_dir()
+    assert record.train.learning_rate == record.sweep.points[record.sweep.chosen].learning_rate
+    ratio = config.embedding_learning_rate / config.learning_rate
+    assert record.train.embedding_learning_rate == ratio * record.train.learning_rate
+    code = record.arms["short"].prequential
+    assert code.against == "shuffled-short"
+    assert code.read == 1
+    assert code.interval[0] <= code.delta <= code.interval[1]
+    assert code.delta == pytest.approx(code.bpb - record.arms["shuffled-short"].prequential.bpb)
+    assert record.arms["shuffled-short"].prequential.against is None
+    assert record.arms["raw"].prequential.read < 1
+    assert record.repeats.arms == ["raw", "repeat-4"]
+    assert record.worth.arms == ["raw", "shuffled-short", "probe-01", "probe-02"]
+    assert [cell.cell for cell in record.worth.cells] == ["one", "two"]
+    assert record.prediction.held
+    assert record.prediction.same_dataset
+    raw = record.arms["raw"]
+    assert raw.ladder["zstd"] == pytest.approx(4)
+    assert raw.ladder["unigram"] < raw.ladder["fixed"]
+    assert sum(raw.shares.values()) == pytest.approx(1)
+    assert set(record.arms["short"].sources) == set(raw.by_source)
+    page = (tmp_path / STUDY_TEXT).read_text()
+    for words in (
+        "## Code length of identical bytes", "## Repeated data", "## Worth per byte by source",
+        "## Sweep on the control arm", "## Compression ladder", "the prediction held",
+    ):  # fmt: skip
+        assert words in page
+    again = Interrupter(0)
+    assert run_study(data, study, config, tmp_path, again) == record
+    assert again.seen == []
+    for name in study.arm_names:
+        for seed in study.seeds:
+            alone = open_arm(dataset, study, msgspec.structs.replace(config, seed=seed), name)
+            assert alone.selection_hash == data.by_seed[seed][name].view.selection_hash
+
+
+def test_an_order_of_documents_needs_the_stream(dataset, tiny):
+    study = msgspec.structs.replace(STUDY_CONFIG, curricula={"c": Curriculum(signal="bytes")})
+    with pytest.raises(RecipeError, match=r"study\.curricula with train\.packing"):
+        open_study(dataset, study, tiny(packing="best-fit"))
+
+
+def test_the_validation_of_a_process_of_its_own_is_that_of_the_study(dataset, tiny):
+    study = msgspec.structs.replace(STUDY_CONFIG, max_overlap=0.9)
+    opened = open_study(dataset, study, tiny())
+    assert opened.overlap.removed > 0
+    assert open_valid(dataset, study, tiny()).digest() == opened.valid.digest()
 
 
 def test_the_arm_of_a_process_of_its_own_must_be_one(dataset, tiny):

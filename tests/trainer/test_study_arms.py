@@ -1,11 +1,15 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.dataset import TokenDataset
 from shards.errors import RecipeError
-from trainer.config import StudyConfig
-from trainer.study_arms import Catalogue, draw_words, mixed, open_arms
+from tests.trainer.conftest import EOS, counting_table, write_dataset
+from trainer.study_arms import draw_words, open_arms
+from trainer.study_catalogue import Catalogue, mixed
+from trainer.study_config import Band, Cells, Curriculum, Mix, Probes, StudyConfig
 
 ARMS = {"raw": "split == 'train'", "clean": "split == 'train' and dropped == ''"}
 BUDGET = 2000
@@ -15,8 +19,12 @@ def ids(view):
     return {document.doc_id for document in view}
 
 
+def views(dataset, study, seed=1):
+    return {name: arm.view for name, arm in open_arms(dataset, study, BUDGET)[seed].items()}
+
+
 def test_plain_arms_are_the_views_of_their_selections(dataset):
-    arms = open_arms(dataset, StudyConfig(arms=ARMS), BUDGET)
+    arms = views(dataset, StudyConfig(arms=ARMS))
     for name, view in arms.items():
         same = dataset.select(ARMS[name])
         assert (view.selection_hash, view.documents, view.tokens, view.bytes) == (
@@ -29,7 +37,7 @@ def test_plain_arms_are_the_views_of_their_selections(dataset):
 
 def test_a_random_arm_is_as_large_as_what_it_stands_beside_and_drawn_from_the_control(dataset):
     study = StudyConfig(arms=ARMS, random_like=["clean"])
-    arms = open_arms(dataset, study, BUDGET)
+    arms = views(dataset, study)
     assert list(arms) == study.arm_names
     random, clean = arms["random-clean"], arms["clean"]
     assert abs(random.tokens - clean.tokens) <= 20  # half of the longest document
@@ -40,17 +48,17 @@ def test_a_random_arm_is_as_large_as_what_it_stands_beside_and_drawn_from_the_co
 
 
 def test_repeat_arms_hold_a_share_of_the_budget_and_lie_in_each_other(dataset):
-    arms = open_arms(dataset, StudyConfig(arms=ARMS, repeats=[2, 4, 8], repeat_of="clean"), BUDGET)
-    views = [arms[f"repeat-{times}"] for times in (2, 4, 8)]
-    for view, times in zip(views, (2, 4, 8), strict=True):
+    arms = views(dataset, StudyConfig(arms=ARMS, repeats=[2, 4, 8], repeat_of="clean"))
+    found = [arms[f"repeat-{times}"] for times in (2, 4, 8)]
+    for view, times in zip(found, (2, 4, 8), strict=True):
         assert abs(view.tokens - BUDGET / times) <= 20
-    assert ids(views[2]) < ids(views[1]) < ids(views[0]) < ids(arms["clean"])
+    assert ids(found[2]) < ids(found[1]) < ids(found[0]) < ids(arms["clean"])
 
 
 @pytest.mark.parametrize("wanted", [None, 500])
 def test_the_unique_budget_cuts_all_arms_to_one_size(dataset, wanted):
     study = StudyConfig(arms=ARMS, budget="unique", unique_tokens=wanted)
-    arms = open_arms(dataset, study, BUDGET)
+    arms = views(dataset, study)
     goal = wanted or dataset.select(ARMS["clean"]).tokens
     assert all(abs(view.tokens - goal) <= 20 for view in arms.values())
     cut = f"{wanted} tokens" if wanted else "the smallest arm's tokens"
@@ -65,14 +73,113 @@ def test_every_arm_says_what_is_taken_of_a_selection_that_can_be_evaluated(datas
         "random-clean": "as many tokens as clean",
         "repeat-4": "1/4 of the budget",
     }
-    for view in open_arms(dataset, study, BUDGET).values():
+    for view in views(dataset, study).values():
         assert dataset.select(view.expression).documents >= view.documents
+
+
+def test_each_seed_has_a_draw_of_its_own_and_the_same_plain_arms(dataset):
+    study = StudyConfig(arms=ARMS, random_like=["clean"], seeds=[1, 2, 3])
+    opened = open_arms(dataset, study, BUDGET)
+    drawn = [opened[seed]["random-clean"].view for seed in study.seeds]
+    assert len({view.selection_hash for view in drawn}) == 3
+    assert len(ids(drawn[0]) & ids(drawn[1])) < 0.7 * drawn[0].documents
+    assert len({opened[seed]["raw"].view.selection_hash for seed in study.seeds}) == 1
+    alone = open_arms(dataset, study, BUDGET, [2])[2]["random-clean"].view
+    assert alone.selection_hash == drawn[1].selection_hash
+
+
+@pytest.fixture
+def signal_dataset(tmp_path):
+    """Documents with a signal that rises with their number."""
+    table = counting_table(120)
+    rising = pa.array(np.arange(120.0), pa.float32())
+    return TokenDataset.open(write_dataset(tmp_path, table.append_column("signal", rising)))
+
+
+def numbers(view):
+    return [int(n) for n in np.concatenate([np.arange(f, f + n) for f, n in rows(view)])]
+
+
+def rows(view):
+    return zip(view._row.tolist(), view._rows.tolist(), strict=True)
+
+
+def test_bands_share_nothing_leave_nothing_out_and_are_cut_by_tokens(signal_dataset):
+    bands = {
+        "low": Band(signal="signal", high=0.5),
+        "high": Band(signal="signal / 2", low=0.5),
+        "middle": Band(signal="signal", low=0.25, high=0.75, of="clean"),
+    }
+    arms = views(signal_dataset, StudyConfig(arms=ARMS, bands=bands))
+    low, high, raw = (set(numbers(arms[name])) for name in ("low", "high", "raw"))
+    assert low | high == raw
+    assert max(low) < min(high)
+    assert abs(arms["low"].tokens - arms["high"].tokens) <= 80
+    assert set(numbers(arms["middle"])) < set(numbers(arms["clean"]))
+
+
+@pytest.mark.parametrize("cells", [Cells(), Cells(signal="signal", bins=3)])
+def test_a_mixture_has_its_shares_and_repeats_what_is_scarce(signal_dataset, cells):
+    mixes = {"mix": Mix(weights={"one": 1, "two": 3})}
+    study = StudyConfig(arms=ARMS, mixtures=mixes, cells=cells)
+    arm = open_arms(signal_dataset, study, BUDGET)[1]["mix"]
+    assert arm.view.tokens == pytest.approx(BUDGET, abs=40)
+    catalogue = Catalogue(signal_dataset)
+    tokens = catalogue.lengths * arm.copies
+    assert tokens[catalogue.sources == 1].sum() == pytest.approx(0.75 * BUDGET, abs=40)
+    assert arm.copies.max() >= 2
+    assert arm.tokens < arm.view.tokens
+    assert sum(arm.shares.values()) == pytest.approx(1)
+    assert arm.view.bytes == int((catalogue.bytes * arm.copies).sum())
+
+
+def test_probes_are_mixtures_at_random_by_source_and_bin(signal_dataset):
+    cells = Cells(signal="signal", bins=4)
+    study = StudyConfig(arms=ARMS, cells=cells, probes=Probes(count=3, concentration=2))
+    arms = open_arms(signal_dataset, study, BUDGET)[1]
+    shares = [arms[f"probe-{n:02}"].shares for n in (1, 2, 3)]
+    assert shares[0] != shares[1] != shares[2]
+    assert set(shares[0]) <= {f"{s}/{b}" for s in ("one", "two") for b in range(1, 5)}
+    assert set(arms["raw"].shares) == {f"{s}/{b}" for s in ("one", "two") for b in range(1, 5)}
+    again = open_arms(signal_dataset, study, BUDGET)[1]
+    assert all(again[name].view.selection_hash == arms[name].view.selection_hash for name in arms)
+
+
+def test_a_curriculum_is_read_from_easy_to_hard_and_its_twin_in_any_order(signal_dataset):
+    courses = {
+        "easy": Curriculum(signal="signal", stages=4),
+        "hard": Curriculum(signal="signal", stages=4, descending=True),
+    }
+    study = StudyConfig(arms=ARMS, curricula=courses)
+    arms = open_arms(signal_dataset, study, 10**6)[1]
+    easy, twin = arms["easy"], arms["shuffled-easy"]
+    assert (easy.copies == twin.copies).all()
+    assert numbers(easy.view) == sorted(numbers(easy.view))
+    assert numbers(arms["hard"].view) == numbers(easy.view)[::-1]
+    hashes = {arm.view.selection_hash for arm in arms.values()}
+    assert len(hashes) == len(arms) - 2  # both twins hold what raw holds
+    T, samples = 8, -(-(easy.view.tokens - 1) // 8)
+    places = easy.view.places(np.arange(2 * samples), samples, 5)
+    for epoch in places.reshape(2, -1):
+        assert sorted(epoch.tolist()) == list(range(samples))
+        quarter = -(-samples // 4)
+        assert all(epoch[i] // quarter == i // quarter for i in range(samples))
+    assert places[:samples].tolist() != places[samples:].tolist()
+    out = np.zeros((samples, T + 1), np.int64)
+    lengths, full = easy.view.gather_samples(np.arange(samples), samples, 5, out)
+    assert not full
+    stream = easy.view.tokens_at(0, easy.view.tokens)
+    for row, place, length in zip(out, places, lengths, strict=False):
+        assert row[:length].tolist() == stream[place * T : place * T + length].tolist()
+        assert (row[length:] == EOS).all()
+    assert len(open_arms(signal_dataset, study, 500)[1]["easy"].view.document_offsets()) > 2
+    assert open_arms(signal_dataset, study, 500)[1]["easy"].view.tokens <= 500
 
 
 def test_the_draw_is_fixed(dataset):
     """Finished runs are found by their documents: another draw would run them all again."""
-    view = open_arms(dataset, StudyConfig(arms=ARMS, repeats=[8]), BUDGET)["repeat-8"]
-    assert view.selection_hash == "45882fc404a6f9065c2181ccc73e7a9a"
+    view = views(dataset, StudyConfig(arms=ARMS, repeats=[8]))["repeat-8"]
+    assert view.selection_hash == "54287f5bf8a526fe818204cb38d98004"
 
 
 @given(st.data())
@@ -80,7 +187,7 @@ def test_a_draw_comes_as_near_as_whole_documents_allow(dataset, data):
     documents = Catalogue(dataset)
     mask = documents.select(ARMS["clean"], "x")
     wanted = data.draw(st.integers(1, documents.tokens(mask)))
-    drawn = documents.draw(mask, wanted, "x")
+    drawn = documents.draw(mask, wanted, "x", data.draw(st.integers(0, 9)))
     assert not (drawn & ~mask).any()
     assert drawn.any()
     assert abs(documents.tokens(drawn) - wanted) <= documents.lengths.max()
@@ -103,6 +210,22 @@ def test_the_order_of_draws_has_no_collisions(values):
         (
             {"arms": ARMS | {"none": "dropped == 'x'"}},
             r"^study\.arms\.none = \"dropped == 'x'\" selects no document of .*tokens",
+        ),
+        (
+            {"bands": {"b": Band(signal="zstd_bp")}},
+            r"^study\.bands\.b\.signal: signal 'zstd_bp': unknown column",
+        ),
+        ({"bands": {"b": Band(signal="3 + 4")}}, "names no column"),
+        ({"bands": {"b": Band(signal="bytes", low=0.4999, high=0.5)}}, r"bands\.b: no document"),
+        ({"mixtures": {"m": Mix(weights={"on": 1})}}, r"'on' is no cell; did you mean 'one'"),
+        ({"mixtures": {"m": Mix(weights={"one": 0})}}, "no cell has a weight above 0"),
+        (
+            {"curricula": {"c": Curriculum(signal="bytes")}, "budget_tokens": 2},
+            r"curricula\.c: of \d+ documents of arm raw .* longer than the budget of 2 tokens",
+        ),
+        (
+            {"mixtures": {"m": Mix(weights={"two": 1})}, "budget_tokens": 10**8},
+            r"would read \d+ times; at most 1000",
         ),
         ({"random_like": ["raw"], "control": "clean"}, r"random_like = 'raw': arm clean has \d+"),
         ({"repeats": [2], "budget_tokens": 10**6}, r"repeats = 2: arm raw has \d+ tokens"),

@@ -1,11 +1,21 @@
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from shards.errors import CorruptError, DatasetError
+from shards.errors import CorruptError, DatasetError, TrainingError
 from tests.trainer.records import study_record
+from tests.trainer.test_study_suggest import record_of
 from trainer.records import STUDY, write_record
-from trainer.study_cli import compare_command, read_study, show_command
+from trainer.study_cli import (
+    compare_command,
+    fit_command,
+    read_study,
+    show_command,
+    suggest_command,
+)
+from trainer.study_records import PredictionResult
+from trainer.study_suggest import recipe_text, suggest
 
 ARMS = {"curated": (-0.05, -0.08, -0.02, "arm better")}
 
@@ -47,3 +57,29 @@ def test_a_folder_without_a_study_is_an_error(folder):
     (folder / "b" / STUDY).write_text("{}")
     with pytest.raises(CorruptError, match="not a StudyRecord"):
         read_study(folder / "b")
+
+
+def test_suggest_writes_a_recipe_and_says_what_it_foretells(tmp_path):
+    record = record_of(np.array([0.2, -0.3, 0.1]))
+    write_record(tmp_path / STUDY, record)
+    recipe = tmp_path / "next.toml"
+    said = call(suggest_command, tmp_path, "--out", recipe, "--json")
+    found = msgspec.json.decode(said)
+    assert found["seeds"] == [3, 4]
+    assert found["low"] < found["delta"] < found["high"]
+    assert recipe.read_text() == recipe_text(record, suggest(record))
+    assert call(suggest_command, tmp_path).startswith(recipe.read_text())
+
+
+def test_fit_needs_three_sizes(folder):
+    with pytest.raises(TrainingError, match=r"have 1 model sizes \(1,000 parameters\)"):
+        call(fit_command, folder / "a", folder / "b")
+
+
+def test_a_prediction_is_shown_with_the_answer(tmp_path):
+    told = PredictionResult(
+        arm="curated", predicted=-0.04, low=-0.07, high=-0.01, measured=-0.05,
+        interval=(-0.08, -0.02), same_dataset=True, held=True,
+    )  # fmt: skip
+    write_record(tmp_path / STUDY, study_record(ARMS, prediction=told))
+    assert call(show_command, tmp_path).endswith("on fresh seeds: the prediction held.\n")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainer.config import StudyConfig
 from trainer.stats import paired_differences, verdict_of
+from trainer.study_config import StudyConfig
 from trainer.study_power import detectable_difference, planned_difference, power_line, power_of
 
 PLAN = {"seeds": 4, "seed_sd": 0.01, "document_sd": 0.04, "documents": 50.0, "level": 0.05}

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.report.curves import band_of, forest, run_curves, study_curves
+from pipelines.report.curves import band_of, drawn, forest, run_curves, study_curves, styles
 from pipelines.report.study import ArmResult, CurvePoint, Run, Study
 
 
@@ -83,3 +83,14 @@ def test_forest_places_intervals_left_of_zero_where_the_arm_is_better(study):
 def test_no_difference_is_no_forest(make_study, make_arm):
     only = msgspec.convert(make_study("x", arms={"raw": make_arm(2.0)}), Study)
     assert forest(only) is None
+
+
+def test_of_many_arms_the_control_and_the_most_different_are_drawn(make_study, make_arm):
+    arms = {"raw": make_arm(2.0)}
+    arms |= {f"arm{i}": make_arm(2.0) | {"delta": 0.01 * i} for i in range(1, 12)}
+    study = msgspec.convert(make_study("x", arms=arms), Study)
+    assert drawn(study) == ["raw", *(f"arm{i}" for i in range(5, 12))]
+    chart = study_curves(study)
+    assert [line.name for line in chart.series] == drawn(study)
+    assert [line.style for line in chart.series] == [0, 5, 0, 1, 2, 3, 4, 5]
+    assert styles(study, ["arm7"]) == [1]

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from shards.config import decode, load_recipe
+from shards.errors import RecipeError
+from trainer.study_config import StudyConfig
+
+SWEEP = {"learning_rates": [0.01]}
+TOLD = {"arm": "curated", "delta": -0.1, "low": -0.2, "high": 0.0, "seeds": [9], "dataset_id": "d"}
+
+
+def study(**table):
+    return decode({"study": table}, "study", StudyConfig)
+
+
+def test_arms_come_in_the_order_of_the_recipe_then_what_follows_from_them():
+    found = study(
+        bands={"low": {"signal": "zstd_bpb", "high": 0.5}},
+        mixtures={"code": {"weights": {"source": 1}}},
+        curricula={"easy": {"signal": "zstd_bpb"}},
+        random_like=["low"],
+        repeats=[2],
+        probes={"count": 2},
+        cells={"signal": "ref_bpb"},
+    )
+    assert found.arm_names == [
+        "raw", "curated", "low", "code", "easy", "shuffled-easy", "random-low", "repeat-2",
+        "probe-01", "probe-02",
+    ]  # fmt: skip
+    assert found.expressions[2:] == [found.valid, "zstd_bpb", "zstd_bpb", "ref_bpb"]
+
+
+def test_the_example_with_all_arms_can_be_used():
+    table = load_recipe(Path(__file__).parents[2] / "examples" / "study-arms.toml")
+    found = decode(table, "study", StudyConfig)
+    assert len(found.arm_names) == 21
+    assert found.sweep.seeds == [1001]
+
+
+def test_one_selection_is_enough_where_other_arms_follow_from_it():
+    assert study(arms={"raw": "True"}, repeats=[2]).arm_names == ["raw", "repeat-2"]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"arms": {"raw": "True"}}, r"\['raw'\] is one arm, and a study compares at least two"),
+        ({"bands": {"low": {"signal": "x", "low": 0.5, "high": 0.5}}}, "not below high = 0.5"),
+        ({"bands": {"low": {"signal": "x", "of": "rwa"}}}, "bands.low.of = 'rwa'.*mean 'raw'"),
+        ({"bands": {"raw": {"signal": "x"}}}, "two arms are named 'raw'"),
+        ({"mixtures": {"a b": {"weights": {}}}}, "'a b': a name of letters"),
+        ({"mixtures": {"m": {"weights": {"x": -1.0}}}}, "expected a float >= 0"),
+        ({"curricula": {"c": {"signal": "x", "of": "y"}}}, "curricula.c.of = 'y'"),
+        ({"probes": {"count": 1, "of": "y"}}, "probes.of = 'y'"),
+        ({"sweep": SWEEP | {"seeds": [3, 4]}}, r"share \[3\] with study.seeds: the settings would"),
+        ({"prediction": TOLD | {"seeds": [1, 9]}}, r"share \[1\].* seeds that it has not seen"),
+        ({"prediction": TOLD | {"arm": "suggested"}}, "prediction.arm = 'suggested'"),
+        ({"budget": "unique", "probes": {"count": 1}}, "study.probes with study.budget"),
+        ({"budget": "unique", "mixtures": {"m": {"weights": {"x": 1}}}}, "study.mixtures with"),
+    ],
+)
+def test_errors_name_the_key_and_what_is_wrong(table, message):
+    with pytest.raises(RecipeError, match=message):
+        study(**table)

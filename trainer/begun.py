@@ -1,0 +1,51 @@
+"""What a run reads, written before its first step, so that it can be traced while it goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shards.batches import order_definitions
+from shards.dataset import TokenView
+from trainer.config import DEFINITIONS, TrainConfig
+from trainer.records import write_record
+
+BEGUN = "begun.json"
+
+
+class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`begun.json`: of `run.json` what is known from the start; fields as there."""
+
+    dataset_id: str
+    select: str
+    selection_hash: str
+    seed: int
+    steps: int
+    config: TrainConfig
+    definitions: dict[str, str]
+    facts: dict[str, Any]
+
+
+def definitions_of(config: TrainConfig) -> dict[str, str]:
+    """Return names and versions of all that decides a result, the sample order included."""
+    return DEFINITIONS | order_definitions(config)
+
+
+def places_of(view: TokenView, world_size: int) -> dict[str, Any]:
+    """Return the facts that a trace needs: where the data is, and how many ranks share a batch."""
+    return {"data": view.dataset.location, "world_size": world_size}
+
+
+def write_begun(folder: Path, view: TokenView, config: TrainConfig, world_size: int) -> None:
+    """Write `begun.json`, whole or not at all."""
+    record = Begun(
+        dataset_id=view.dataset.dataset_id,
+        select=view.expression,
+        selection_hash=view.selection_hash,
+        seed=config.seed,
+        steps=config.total_steps,
+        config=config,
+        definitions=definitions_of(config),
+        facts=places_of(view, world_size),
+    )
+    write_record(folder / BEGUN, record)

@@ -1,0 +1,55 @@
+"""A whole study, its runs side by side: the sweep, then every arm, then what came out."""
+
+from pathlib import Path
+
+from shards.console import console
+from trainer.config import TrainConfig
+from trainer.device import choose_device
+from trainer.parallel import default_jobs, run_jobs
+from trainer.progress import Bars, Reporter
+from trainer.records import StudyRecord
+from trainer.study import StudyData, open_runs, run_study, tune
+from trainer.study_config import StudyConfig
+from trainer.study_sweep import settings, sweep_jobs, sweep_runs
+
+
+def make_study(
+    data: StudyData,
+    study: StudyConfig,
+    config: TrainConfig,
+    out: Path,
+    command: tuple[str, ...],
+    *,
+    jobs: int | None = None,
+    quiet: bool = False,
+) -> StudyRecord:
+    """Run what is not done yet, `jobs` at a time (default: one a core, one on a GPU), and compare.
+
+    Args:
+        data, study, config: the study and what it reads.
+        out: folder for the runs and the record.
+        command: arguments after `python -m trainer` of one run, without its arm, seed and folder.
+        jobs: runs at once.
+        quiet: show nothing.
+
+    Raises:
+        TrainingError, CorruptError: from a run.
+        Stopped, KeyboardInterrupt: it was told to stop; every run has written its checkpoint.
+    """
+    on_cpu = choose_device(config).type == "cpu"
+    runs = len(study.arm_names) * len(study.seeds)
+    at_once = jobs or (default_jobs(config.threads) if on_cpu else 1)
+    if at_once > 1:
+        todo = sweep_jobs(data.sweep_views, data.valid, study, config, out, command)
+        with Bars(quiet=quiet) as bars:
+            run_jobs(todo, at_once, bars)
+        tuned, _ = tune(data, study, config, out, Reporter(quiet=True))
+        command = (*command, *settings(tuned)) if study.sweep else command
+        todo = open_runs(data, study, tuned, out, command)
+        if len(todo) < runs and not quiet:
+            console.print(f"{runs - len(todo)} of {runs} runs are up to date")
+        with Bars(quiet=quiet) as bars:
+            run_jobs(todo, at_once, bars)
+    swept = len(sweep_runs(study.sweep, config)) if study.sweep else 0
+    with Reporter(quiet=quiet or at_once > 1, runs=runs + swept) as reporter:
+        return run_study(data, study, config, out, reporter)

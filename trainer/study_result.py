@@ -1,0 +1,254 @@
+"""From finished runs to the record of a study: arms, differences, curves, worth, and a sentence."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from trainer.baselines import fit_and_score, zstd_bpb
+from trainer.config import TrainConfig
+from trainer.data import Documents
+from trainer.records import (
+    ArmResult,
+    Baselines,
+    RunRecord,
+    SeedResult,
+    StudyRecord,
+    ValidResult,
+    read_valid,
+)
+from trainer.stats import Difference, Floats, Interval, paired_differences, verdict_of
+from trainer.study_arms import Arm, Arms, draw_words
+from trainer.study_catalogue import Catalogue
+from trainer.study_config import StudyConfig
+from trainer.study_curves import area, effective_data, mean_curve, tokens_to_target
+from trainer.study_extras import (
+    compare_prequential,
+    predicted,
+    repeat_fit,
+    signal_table,
+    text_ladder,
+    worth_of_cells,
+)
+from trainer.study_gate import curve_points, gate_need, gate_sentence
+from trainer.study_power import planned_difference
+from trainer.study_records import OverlapResult, SourceResult, SweepResult
+from trainer.study_report import answer_sentence
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The finished runs of a study: what they read, their records and folders by arm and seed."""
+
+    catalogue: Catalogue
+    arms: Arms
+    valid: Documents
+    records: dict[str, list[RunRecord]]
+    folders: dict[str, list[Path]]
+
+    def bits(self, name: str) -> Floats:
+        """Return bits `float64[S, D]` of the validation documents by seed.
+
+        Raises:
+            CorruptError: a file of scores does not match the hash in its record.
+        """
+        pairs = zip(self.folders[name], self.records[name], strict=True)
+        return np.stack([read_valid(folder, run.valid_sha256)[0] for folder, run in pairs])
+
+
+def compare(
+    runs: Runs,
+    study: StudyConfig,
+    config: TrainConfig,
+    overlap: OverlapResult,
+    sweep: SweepResult | None,
+) -> StudyRecord:
+    """Turn finished runs into the record of the study."""
+    valid = runs.valid
+    bits = {name: runs.bits(name) for name in study.arm_names}
+    control = bits[study.control]
+    others = {name: found for name, found in bits.items() if name != study.control}
+    differences = paired_differences(
+        others, control, valid.bytes, study.level, study.bootstrap_samples
+    )
+    draws = draw_words(study)
+    arms = {name: _arm(runs, name, draws[name]) for name in study.arm_names}
+    passed = all(arm.beats_baselines for arm in arms.values())
+    by_source = _source_differences(others, control, valid, study)
+    arms = {name: _with_curves(arm, runs, name, study) for name, arm in arms.items()}
+    for name, difference in differences.items():
+        arm = _with_difference(arms[name], difference, gate_passed=passed)
+        arms[name] = msgspec.structs.replace(arm, sources=by_source[name])
+    for name in study.random_like:
+        arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], valid, study)
+    arms = compare_prequential(arms, runs.arms, runs.records, runs.folders, study)
+    need = None if passed else gate_need(arms, runs.records)
+    gate = gate_sentence(arms, need)
+    first = runs.records[study.control][0]
+    catalogue = runs.catalogue
+    dataset_id = catalogue.dataset.dataset_id
+    return StudyRecord(
+        dataset_id=dataset_id,
+        study=study,
+        train=config,
+        parameters=first.parameters,
+        flops=first.flops_per_token * first.tokens,
+        tokens=first.tokens,
+        valid=ValidResult(
+            select=study.valid,
+            documents=len(valid),
+            curve_documents=first.curve_documents,
+            tokens=len(valid.tokens),
+            bytes=int(valid.bytes.sum()),
+            zstd_bpb=zstd_bpb(valid),
+            overlap=overlap,
+        ),
+        arms=arms,
+        control=study.control,
+        gate_passed=passed,
+        gate=gate,
+        verdict="conclusive" if passed else "INCONCLUSIVE",
+        sentence=answer_sentence(arms, study) if passed else f"INCONCLUSIVE: {gate}",
+        tokens_needed=None if need is None else (need.low, need.high),
+        detectable_difference=planned_difference(study, valid.bytes),
+        sweep=sweep,
+        repeats=repeat_fit(runs.arms, runs.records, study),
+        signals=signal_table(catalogue, runs.arms, runs.records, study),
+        worth=worth_of_cells(catalogue, arms, runs.records, study),
+        prediction=predicted(study, arms, dataset_id),
+    )
+
+
+def _with_difference(arm: ArmResult, found: Difference, *, gate_passed: bool) -> ArmResult:
+    return msgspec.structs.replace(
+        arm,
+        delta=found.delta,
+        ci_low=found.both.low,
+        ci_high=found.both.high,
+        seed_ci=tuple(found.seeds),
+        document_ci=tuple(found.documents),
+        level=found.level,
+        p_value=found.p_value,
+        verdict=verdict_of(found.both, gate_passed),
+    )
+
+
+def _source_differences(
+    arms: dict[str, Floats], control: Floats, valid: Documents, study: StudyConfig
+) -> dict[str, dict[str, SourceResult]]:
+    """Compare all arms on the documents of each source; the level is shared by the sources."""
+    present = [i for i in range(len(valid.sources)) if (valid.source == i).any()]
+    found: dict[str, dict[str, SourceResult]] = {name: {} for name in arms}
+    for index in present:
+        own = valid.source == index
+        sizes, source = valid.bytes[own], valid.sources[index]
+        count = len(sizes)
+        if count > 1:
+            differences = paired_differences(
+                {name: bits[:, own] for name, bits in arms.items()}, control[:, own], sizes,
+                study.level / len(present), study.bootstrap_samples,
+            )  # fmt: skip
+        for name, bits in arms.items():
+            delta = float((bits[:, own] - control[:, own]).mean(axis=0).sum() / sizes.sum())
+            found[name][source] = SourceResult(
+                documents=count,
+                delta=delta,
+                interval=_bounds(differences[name].both) if count > 1 else None,
+            )
+    return found
+
+
+def _bounds(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
+
+
+def _with_random(
+    arm: ArmResult, bits: Floats, random: Floats, valid: Documents, study: StudyConfig
+) -> ArmResult:
+    """Add the difference from the random subset of equal size."""
+    level = study.level / len(study.random_like)
+    found = paired_differences({"arm": bits}, random, valid.bytes, level, study.bootstrap_samples)
+    return msgspec.structs.replace(
+        arm, random_delta=found["arm"].delta, random_ci=tuple(found["arm"].both)
+    )
+
+
+def _with_curves(arm: ArmResult, runs: Runs, name: str, study: StudyConfig) -> ArmResult:
+    """Add what the learning curves say."""
+    own = [curve_points(run) for run in runs.records[name]]
+    others = [curve_points(run) for run in runs.records[study.control]]
+    mean = mean_curve(own)
+    worth = effective_data(own, others, study.level)
+    return msgspec.structs.replace(
+        arm,
+        tokens_to_target=tokens_to_target(mean, float(mean_curve(others).bpb[-1])),
+        effective_data_multiplier=worth and worth.value,
+        multiplier_ci=None if worth is None or worth.interval is None else tuple(worth.interval),
+        area=area(mean),
+    )
+
+
+def _arm(runs: Runs, name: str, draw: str) -> ArmResult:
+    """Summarise the runs of an arm, without the comparison."""
+    records = runs.records[name]
+    arms = [runs.arms[run.seed][name] for run in records]
+    # Draws differ from seed to seed; an arm without one is looked at once.
+    different = list({arm.view.selection_hash: arm for arm in arms}.values())
+    whole = [_whole(runs, arm) for arm in different]
+    baselines = [found for found, _ in whole]
+    unique = [min(run.unique_tokens, arm.tokens) for run, arm in zip(records, arms, strict=True)]
+    return ArmResult(
+        select=arms[0].view.expression,
+        draw=draw,
+        documents=round(np.mean([arm.documents for arm in arms])),
+        available_tokens=round(np.mean([arm.tokens for arm in arms])),
+        tokens=records[0].tokens,
+        unique_tokens=round(np.mean(unique)),
+        epochs=float(
+            np.mean([run.tokens / arm.tokens for run, arm in zip(records, arms, strict=True)])
+        ),
+        bpb=float(np.mean([run.bpb for run in records])),
+        by_source=_means([run.by_source for run in records]),
+        baselines=Baselines(
+            unigram=float(np.mean([run.baselines.unigram for run in records])),
+            bigram=float(np.mean([run.baselines.bigram for run in records])),
+        ),
+        baselines_all=Baselines(
+            unigram=float(np.mean([found.unigram for found in baselines])),
+            bigram=float(np.mean([found.bigram for found in baselines])),
+        ),
+        beats_baselines=all(run.beats_baselines for run in records),
+        shares=_means([arm.shares for arm in arms]),
+        ladder=_means([ladder for _, ladder in whole]),
+        seeds=[
+            SeedResult(
+                seed=run.seed,
+                run=folder.name,
+                bpb=run.bpb,
+                by_source=run.by_source,
+                baselines=run.baselines,
+                beats_baselines=run.beats_baselines,
+                unique_tokens=min(run.unique_tokens, arm.tokens),
+                tokens_per_s=run.facts["tokens_per_s"],
+                curve=run.curve,
+            )
+            for run, arm, folder in zip(records, arms, runs.folders[name], strict=True)
+        ],
+    )
+
+
+def _whole(runs: Runs, arm: Arm) -> tuple[Baselines, dict[str, float]]:
+    """Look at all tokens of an arm: what token models of them reach, and its own ladder."""
+    view, dataset = arm.view, runs.catalogue.dataset
+    stream = view.gather(0, view.tokens, np.empty(view.tokens, np.int64))
+    # Every document ends with EOS, so the token before a document's first is EOS as well.
+    previous = np.concatenate([[dataset.eos_id], stream[:-1]])
+    baselines = fit_and_score(previous, stream, runs.valid, dataset.vocab_size)
+    return baselines, text_ladder(stream, arm, runs.catalogue)
+
+
+def _means(parts: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each key; one that a part lacks counts as 0 there."""
+    keys = list(dict.fromkeys(key for part in parts for key in part))
+    return {key: float(np.mean([part.get(key, 0.0) for part in parts])) for key in keys}

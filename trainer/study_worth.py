@@ -1,0 +1,214 @@
+"""Worth per byte of each cell: a Bayesian regression of measured differences on shares.
+
+As RegMix (Liu et al. 2024) many small runs on different mixtures tell what a mixture does; a linear
+model with a normal prior (ridge) also says how sure it is. For arm a with shares x_a of its bytes
+by cell, c the control's, and y_a = arm − control in bits per byte, mean over seeds:
+
+    y_a = (x_a − c) · w + misfit + noise      w ~ N(0, τ² I)
+
+All differences share the control's noise: their covariance is (noise / S)(I + 11ᵀ) + misfit · I.
+τ² and the misfit are those of a grid under which the differences are likeliest (empirical Bayes).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from trainer.stats import holm
+from trainer.study_records import CellWorth, SignalRank, WorthModel
+
+Floats = npt.NDArray[np.float64]
+
+_PRIORS = np.geomspace(1e-3, 3.0, 15)
+"""Standard deviations τ that are tried, bits per byte for a whole share."""
+
+_MISFITS = np.concatenate([[0.0], np.geomspace(1e-4, 0.1, 7)])
+"""Standard deviations of what shares do not explain that are tried, bits per byte."""
+
+_NORMAL = float(special.ndtri(0.975))
+RESAMPLES = 2000
+MIN_ARMS = 5
+"""Below this many arms, control included, even a perfect ranking is no evidence: 1/12 for four."""
+
+
+class Posterior(NamedTuple):
+    """w ~ N(mean, covariance), `mean: float64[K]`; `misfit` is a variance."""
+
+    mean: Floats
+    covariance: Floats
+    misfit: float
+
+
+def run_noise(bpb: Floats) -> float:
+    """Return the variance of one run around its arm and its seed, from bpb: float64[A, S].
+
+    Seeds shift all arms alike (they are paired), so their means are taken out: a two-way layout
+    with (A − 1)(S − 1) degrees of freedom.
+    """
+    rest = bpb - bpb.mean(axis=0) - bpb.mean(axis=1, keepdims=True) + bpb.mean()
+    freedom = (bpb.shape[0] - 1) * (bpb.shape[1] - 1)
+    return float((rest**2).sum() / max(1, freedom))
+
+
+def fit_posterior(shares: Floats, differences: Floats, noise: float, seeds: int) -> Posterior:
+    """Fit weights to the differences of A arms.
+
+    Args:
+        shares: float64[A, K], arm − control.
+        differences: float64[A], arm − control, mean over seeds.
+        noise: variance of one run (`run_noise`).
+        seeds: S.
+    """
+    count = len(differences)
+    shared = noise / seeds * (np.eye(count) + 1) + 1e-12 * np.eye(count)
+    gram = shares @ shares.T
+    tried = np.array([(prior, misfit) for prior in _PRIORS for misfit in _MISFITS])
+    parts = np.square(tried)[:, :, np.newaxis, np.newaxis]
+    factors = np.linalg.cholesky(parts[:, 0] * gram + parts[:, 1] * np.eye(count) + shared)
+    white = np.linalg.solve(
+        factors, np.broadcast_to(differences[:, np.newaxis], (len(tried), count, 1))
+    )
+    logs = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+    prior, misfit = tried[int(np.argmax(-0.5 * np.square(white[:, :, 0]).sum(axis=1) - logs))]
+    covariance = prior**2 * gram + misfit**2 * np.eye(count) + shared
+    gain = prior**2 * np.linalg.solve(covariance, shares).T
+    left = prior**2 * np.eye(shares.shape[1]) - gain @ shares * prior**2
+    return Posterior(gain @ differences, left, float(misfit**2))
+
+
+def predict(
+    shares: Floats, mean: Floats, covariance: Floats, misfit: float, noise: float, seeds: float
+) -> tuple[Floats, Floats]:
+    """Return the expected difference of new arms, and the standard deviation of a measured one.
+
+    Args:
+        shares: float64[B, K], arm − control.
+        mean, covariance, misfit: the posterior.
+        noise, seeds: of the study that will measure: arm and control have S runs each; infinitely
+            many seeds leave out their noise.
+    """
+    variance = np.einsum("bi,ij,bj->b", shares, covariance, shares) + misfit + 2 * noise / seeds
+    return shares @ mean, np.sqrt(np.maximum(variance, 0.0))
+
+
+def worth_model(
+    names: list[str],
+    cells: list[tuple[str, int, int]],
+    shares: Floats,
+    bpb: Floats,
+) -> WorthModel | None:
+    """Fit worth to a study's arms; None with fewer than two arms besides the control, or one cell.
+
+    Args:
+        names: A arms, the control first.
+        cells: name, tokens and bytes of each of K cells in the control.
+        shares: float64[A, K], of each arm's bytes.
+        bpb: float64[A, S].
+    """
+    if len(names) < 3 or len(cells) < 2:
+        return None
+    noise, seeds = run_noise(bpb), bpb.shape[1]
+    x, y = shares[1:] - shares[0], bpb[1:].mean(axis=1) - bpb[0].mean()
+    found = fit_posterior(x, y, noise, seeds)
+    left_out = np.array([_left_out(x, y, noise, seeds, i) for i in range(len(y))])
+    # More of cell k by a unit of share, the rest in proportion: e_k − c, over 1 − c_k.
+    moves = (np.eye(len(cells)) - shares[0]) / np.maximum(1 - shares[0], 1e-9)[:, np.newaxis]
+    effects, spreads = predict(moves, found.mean, found.covariance, 0.0, 0.0, np.inf)
+    ranks = len(y) >= MIN_ARMS - 1 and np.ptp(left_out) > 0 and np.ptp(y) > 0
+    return WorthModel(
+        arms=names,
+        cells=[
+            CellWorth(
+                cell=cell,
+                tokens=tokens,
+                bytes=size,
+                effect=float(effect),
+                interval=(float(effect - _NORMAL * spread), float(effect + _NORMAL * spread)),
+            )
+            for (cell, tokens, size), effect, spread in zip(cells, effects, spreads, strict=True)
+        ],
+        weights=found.mean.tolist(),
+        covariance=found.covariance.tolist(),
+        noise=noise,
+        misfit=found.misfit,
+        left_out_rank=spearman(left_out, y) if ranks else None,
+        left_out_error=float(np.sqrt(np.mean((left_out - y) ** 2))),
+        plain_error=float(np.sqrt(np.mean(y**2))),
+    )
+
+
+def _left_out(x: Floats, y: Floats, noise: float, seeds: int, index: int) -> float:
+    """Predict one arm's difference from the others alone."""
+    others = np.arange(len(y)) != index
+    found = fit_posterior(x[others], y[others], noise, seeds)
+    return float(x[index] @ found.mean)
+
+
+def mean_ranks(values: Floats) -> Floats:
+    """Return the rank of each value from 1, float64[n]; equal values share their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
+def spearman(first: Floats, second: Floats) -> float:
+    """Return Spearman's rank correlation ρ; equal values share their rank, constants give 0."""
+    a, b = mean_ranks(first), mean_ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
+
+
+def signal_ranks(
+    means: dict[str, Floats], bpb: Floats, resamples: int = RESAMPLES, seed: int = 20_261_124
+) -> list[SignalRank]:
+    """Correlate each signal's mean over arms with the arms' worth (control − arm); best first.
+
+    Args:
+        means: signal → float64[A], NaN where an arm has none; such signals are left out.
+        bpb: float64[A, S], the control first.
+        resamples: permutations of arms, and draws of other seeds.
+        seed: of both.
+    """
+    if len(bpb) < MIN_ARMS:
+        return []
+    rng = np.random.default_rng(seed)
+    worth = bpb[0].mean() - bpb.mean(axis=1)
+    spread = np.sqrt(run_noise(bpb) / bpb.shape[1])
+    others = worth + spread * rng.standard_normal((resamples, len(worth)))
+    orders = np.array([rng.permutation(len(worth)) for _ in range(resamples)])
+    found = []
+    for name, values in means.items():
+        if not np.isfinite(values).all() or np.ptp(values) == 0:
+            continue
+        rho = spearman(values, worth)
+        ranks = _standard(mean_ranks(values)[np.newaxis, :])[0]
+        shuffled = _standard(mean_ranks(worth)[orders]) @ ranks
+        drawn = _standard(np.argsort(np.argsort(others, axis=1), axis=1).astype(np.float64)) @ ranks
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        beyond = int(np.count_nonzero(np.abs(shuffled) >= abs(rho) - 1e-12))
+        p_value = (beyond + 1) / (resamples + 1)
+        interval = (float(low), float(high))
+        found.append(SignalRank(signal=name, rho=rho, interval=interval, p_value=p_value))
+    return sorted(_corrected(found), key=lambda rank: -abs(rank.rho))
+
+
+def _standard(ranks: Floats) -> Floats:
+    """Centre each row of ranks and give it length 1."""
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    norm = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    scaled: Floats = centred / np.where(norm == 0, 1, norm)
+    return scaled
+
+
+def _corrected(found: list[SignalRank]) -> list[SignalRank]:
+    """Correct the p-values for their number (Holm 1979)."""
+    if not found:
+        return []
+    values, _ = holm(np.array([rank.p_value for rank in found]), 0.05)
+    return [
+        SignalRank(signal=r.signal, rho=r.rho, interval=r.interval, p_value=float(p))
+        for r, p in zip(found, values, strict=True)
+    ]
