@@ -17,7 +17,8 @@ last, as one JSON object:
   share counted in each;
 - `ids`: dataset ids of every run over the same corpus, which must all be equal.
 
-`--gb N` writes the scale curve: wall seconds, CPU seconds and peak memory at N/16, N/4 and N GB.
+`--gb N` writes the scale curve (`benchmarks.pipeline_scale`): wall and CPU seconds and peak memory
+of the whole chain, tokenizer and tokenize too, at 0.06 N, N/4 and N GB. It needs 2.7 N GB of disk.
 """
 
 import argparse
@@ -28,21 +29,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
-from benchmarks.corpus import CORPUS, documents, pool
+from benchmarks.corpus import CORPUS
 from benchmarks.pipeline_loop import curate_in_a_loop
+from benchmarks.pipeline_scale import scale_curve, write_made
 from benchmarks.processes import Usage, run_and_watch
 from pipelines.curate.job import curate
 from pipelines.recipe import CurateRecipe, curate_recipe
 from pipelines.runners import JobOptions
 from shards.manifest import read_manifest
 
-CHUNK_DOCUMENTS = 20_000
 RANGE_MB = "4"
 """Of the commands: at the default of 32 a corpus of this size has two ranges."""
 
@@ -51,11 +51,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under 55 s on 2 cores")
     parser.add_argument("--gb", type=float, help="write the scale curve up to this size")
+    parser.add_argument("--workers", type=int, default=2, help="of the scale curve")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "assay-scale.json",
+        help="sizes of the scale curve that are done; delete it to run them again",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if options.gb:
-            print(json.dumps({"curve": scale_curve(root, options.gb)}))
+            scale = root / "scale"
+            print(json.dumps(scale_curve(scale, options.gb, options.state, options.workers)))
             return
         sizes = (4, 24, 56) if options.quick else (16, 100, 217)
         print(json.dumps(compare(root, sizes, 2 if options.quick else 7)))
@@ -79,6 +87,7 @@ def compare(root: Path, sizes_mb: tuple[int, int, int], repeats: int) -> dict[st
         for workers in (1, 2)
     }
     ids += [runs[small, workers].dataset_id for workers in (1, 2)]
+    ids.append(command(root, small, 3).dataset_id)
     large_ids = [runs[large, workers].dataset_id for workers in (1, 2)]
     return {
         "mb": [round(size) for size in mb.values()],
@@ -150,27 +159,6 @@ def recipe_for(path: Path) -> CurateRecipe:
     return curate_recipe({"input": {"paths": [str(path)]}, "filters": {"presets": ["gopher"]}})
 
 
-def scale_curve(root: Path, gb: float) -> list[dict[str, float]]:
-    """Run the whole job with default settings at three sizes."""
-    curve = []
-    for share in (1 / 16, 1 / 4, 1.0):
-        path = root / "made.jsonl"
-        size = write_made(path, round(gb * share * 1e9))
-        usage = command(root, path, 1).usage
-        curve.append(
-            {
-                "gb": round(size / 1e9, 3),
-                "wall_s": round(usage.wall_s, 1),
-                "cpu_s": round(usage.cpu_s, 1),
-                "mb_per_cpu_s": round(size / 1e6 / usage.cpu_s, 1),
-                "peak_rss_mb": round(usage.peak_rss_mb),
-            }
-        )
-        print(json.dumps(curve[-1]), file=sys.stderr, flush=True)
-        path.unlink()
-    return curve
-
-
 def write_lines(path: Path, n_bytes: int) -> Path:
     """Write whole records up to `n_bytes`."""
     if not CORPUS.exists():
@@ -182,26 +170,6 @@ def write_lines(path: Path, n_bytes: int) -> Path:
                 break
             target.write(line)
     return path
-
-
-def write_made(path: Path, n_bytes: int) -> int:
-    """Write slices of real text and edited copies; return the size."""
-    text, _ = pool(20_000_000)
-    with path.open("wb") as file:
-        for line in made_lines(text):
-            file.write(line)
-            if file.tell() >= n_bytes:
-                break
-        return file.tell()
-
-
-def made_lines(text: str) -> Iterator[bytes]:
-    number = seed = 0
-    while True:
-        seed += 1
-        for document in documents(text, CHUNK_DOCUMENTS, seed=seed):
-            number += 1
-            yield json.dumps({"id": str(number), "text": document}).encode() + b"\n"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pipelines.commit import WORK, own_output
 from pipelines.curate import job
 from pipelines.curate.decide import Decide
 from pipelines.curate.inputs import find_inputs
+from pipelines.curate.pairs import EmitRows, PairRows, passes
 from pipelines.curate.plan import make_plan
-from pipelines.curate.resolve import EmitRows, PairRows, VerifyPairs
+from pipelines.curate.resolve import VerifyPairs
 from pipelines.curate.resolved import ResolveContext, ResolveSummary, summary_path
 from pipelines.curate.scan import ScanContext, ScanRanges
 from pipelines.curate.write import WriteContext, WriteShards, read_result
@@ -35,7 +36,7 @@ def curate_in_a_loop(recipe: CurateRecipe, out: str) -> str:
         work = files.join(out, WORK, plan.scan_key)
         scan = ScanContext(plan, recipe, bands, rows, work, progress_folder(out, "scan"))
         _all(ScanRanges(scan), range(len(plan.ranges)))
-        infos = list(job._finished_fragments(scan))
+        scan, infos = job.finished_scan(scan)
         resolved = _resolve(scan, job.expected_rows(scan, infos), out)
         write = WriteContext(
             scan, resolved, out, files.join(resolved, "written"), progress_folder(out, "write")
@@ -52,10 +53,13 @@ def curate_in_a_loop(recipe: CurateRecipe, out: str) -> str:
 def _resolve(scan: ScanContext, expected_rows: int, out: str) -> str:
     folder = files.join(scan.work, "resolved")
     context = ResolveContext(scan, folder, expected_rows, progress_folder(out, "resolve"))
-    buckets = _grouped(_all(EmitRows(context), range(len(scan.plan.ranges))))
-    partitions = _grouped(_all(PairRows(), buckets.items()))
-    everything = _grouped(_all(VerifyPairs(context), partitions.items()))
-    everything[0].append((-1, 0, 0, 0, 0, 0))
+    (every,) = passes(context, 0)
+    buckets = _grouped(
+        [(bucket, b"") for bucket in every]
+        + _all(EmitRows(context, every), range(len(scan.fragments)))
+    )
+    _all(PairRows(context), buckets.items())
+    everything = _grouped(_all(VerifyPairs(context), range(context.partitions)))
     _all(Decide(context), everything.items())
     return folder
 

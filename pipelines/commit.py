@@ -1,6 +1,7 @@
 """How a job owns its output folder, and how its manifest is committed: last, by one rename."""
 
 import fcntl
+import hashlib
 import os
 import platform
 import re
@@ -22,6 +23,7 @@ from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import (
     MANIFEST,
     Manifest,
+    ShardEntry,
     current_manifest,
     decode_manifest,
     encode_manifest,
@@ -180,6 +182,14 @@ def current(out: str, stage_key: str) -> Manifest | None:
         files.size(files.join(out, *entry.path.split("/"))) == entry.bytes for entry in entries
     )
     return manifest if whole and manifest.stage_key == stage_key else None
+
+
+def is_whole(folder: str, entry: ShardEntry, *, verify: bool) -> bool:
+    """Tell whether a shard file is there with its recorded size and, to `verify`, its hash."""
+    place = files.join(folder, *entry.path.split("/"))
+    if files.size(place) != entry.bytes:
+        return False
+    return not verify or hashlib.sha256(files.read_bytes(place)).hexdigest() == entry.sha256
 
 
 def _is_ours(folder: Path, names: set[str]) -> bool:

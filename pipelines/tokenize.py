@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipelines import files
+from pipelines import files, worker
 from pipelines.beam import beam
 from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts, uncommit
+from pipelines.curate.numbers import numbers
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
@@ -63,6 +64,8 @@ def tokenize(
         ReconcileError: counts that do not add up; nothing is committed.
     """
     started = time.time()
+    if options.runner.workers > 1:
+        worker.warm(__name__)
     parent = read_dataset(data)
     model = read_model(Path(tokenizer))
     coder = Tokenizer(model, tokenizer)
@@ -130,14 +133,10 @@ def plan_inputs(parent: Manifest, config: TokenizeConfig) -> list[dict[str, Shar
 def _run(
     context: TokenizeContext, parent: Manifest, config: TokenizeConfig, options: JobOptions
 ) -> list[ShardResult]:
-    numbers = list(range(len(context.inputs)))
+    count = len(context.inputs)
 
     def build(pipeline: Any) -> None:
-        _ = (
-            pipeline
-            | "shards" >> beam.Create(numbers, reshuffle=True)
-            | "tokenize" >> beam.ParDo(TokenizeShards(context))
-        )
+        _ = numbers(pipeline, "shards", count) | "tokenize" >> beam.ParDo(TokenizeShards(context))
 
     total = parent.content.total
     size = total.bytes_kept if config.documents == "kept" else total.bytes_read
@@ -146,11 +145,11 @@ def _run(
     ):
         run_pipeline(options.runner, build, label="tokenize")
     results = []
-    for shard in numbers:
-        result = read_result(context, shard)
+    for shard in range(count):
+        result = read_result(context, shard, verify=False)
         if result is None:
             raise ReconcileError(
-                f"tokenize ended but shard {shard} of {len(numbers)} is missing or damaged:"
+                f"tokenize ended but shard {shard} of {count} is missing or damaged:"
                 " run again and only the missing ones are made"
             )
         results.append(result)

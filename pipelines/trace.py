@@ -4,7 +4,7 @@ Steps count from 1, as in the run's metrics: step s trains on the loader's batch
 of B samples, row j of rank r among W is global sample index g = (s - 1)·B + r + j·W, and the
 loader (`shards.batches`) says which tokens of the selection that is. So the way back is arithmetic
 and one look-up a document; nothing is written while training but, before the first step, what
-decides the batches (`begun.json`).
+decides the batches (`begun.json`; for an arm that a study drew, its documents in `documents.npz`).
 """
 
 import tempfile
@@ -24,6 +24,7 @@ from shards.loader import Place
 from shards.manifest import MANIFEST, read_manifest
 from shards.mixture_config import MixtureConfig, PackingName
 from shards.remote import is_remote
+from shards.view_file import VIEW, read_view
 from tokenizer.folder import INFO, read_info
 from tokenizer.model import Tokenizer
 
@@ -42,11 +43,15 @@ class Settings(msgspec.Struct, frozen=True):
     mixture: MixtureConfig | None = None
 
 
-class Run(msgspec.Struct, frozen=True):
-    """What a run's record must say so that its samples can be found again."""
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's record must say so that its samples can be found again.
+
+    `draw`: "all" where the run read what `select` keeps, else in words what of it.
+    """
 
     dataset_id: str
     select: str
+    draw: str = "all"
     selection_hash: str
     seed: int
     steps: int
@@ -75,8 +80,9 @@ class Trace(msgspec.Struct, frozen=True):
     """Where a row of a batch came from.
 
     `source` is that of a mixture, else empty; `epoch` and `sample` are the source's: how often it
-    was read before, and the sample's number in the order of its documents (of its packed rows). Of
-    a run that is not `finished`, this is what the step reads, whether it was taken yet or not.
+    was read before, and the sample's number in the order of its documents (of its packed rows).
+    `draw` says what of its selection the run read: "all", or which documents a study drew. Of a run
+    that is not `finished`, this is what the step reads, whether it was taken yet or not.
     """
 
     step: int
@@ -87,6 +93,7 @@ class Trace(msgspec.Struct, frozen=True):
     epoch: int
     sample: int
     finished: bool
+    draw: str
     tokens: str
     documents: str
     parts: list[Part]
@@ -172,7 +179,7 @@ def trace(
     g = global_index(run, step, rank, row, world_size)
     place = str(tokens or _recorded(run) or _near(folder, run.dataset_id, "tokens"))
     with tempfile.TemporaryDirectory() as cache, closing(_open(place, cache)) as dataset:
-        found = open_batches(_view(dataset, run), run.config, run.seed).place(g)
+        found = open_batches(_view(dataset, run, folder), run.config, run.seed).place(g)
         manifest = dataset.manifest
         (parent,) = manifest.content.parents
         beside = folder if is_remote(place) else Path(place)
@@ -200,6 +207,7 @@ def trace(
         epoch=found.epoch,
         sample=found.sample,
         finished=run.finished,
+        draw=run.draw,
         tokens=place,
         documents=str(data),
         parts=parts,
@@ -219,18 +227,29 @@ def _open(place: str, cache: str) -> TokenDataset:
     return TokenDataset.open(place, CacheOptions(Path(cache)) if is_remote(place) else None)
 
 
-def _view(dataset: TokenDataset, run: Run) -> TokenView:
+def _view(dataset: TokenDataset, run: Run, folder: Path) -> TokenView:
+    """Return the documents that the run in `folder` read: what it selected, or what it drew."""
     place = dataset.location
     if dataset.dataset_id != run.dataset_id:
         raise DatasetError(
             f"{place}: is dataset {dataset.dataset_id}, the run read {run.dataset_id}"
         )
-    view = dataset.select(run.select)
-    if view.selection_hash != run.selection_hash:
+    drawn = folder / VIEW
+    if run.draw == "all":
+        view = dataset.select(run.select)
+    elif drawn.is_file():
+        view = read_view(drawn, dataset, run.select, run.draw)
+    else:
         raise DatasetError(
-            f"{place}: {run.select!r} now keeps other documents than in the run (selection"
-            f" {view.selection_hash}, recorded {run.selection_hash}); documents that an arm of a"
-            " study drew by hash cannot be traced"
+            f"{drawn}: is gone, which says what of {run.select!r} the run drew ({run.draw}); restore"
+            " it, or remove the run's folder and run it again"
+        )
+    if view.selection_hash != run.selection_hash:
+        what = f"{run.select!r} now keeps" if run.draw == "all" else f"{drawn} has"
+        raise DatasetError(
+            f"{place}: {what} other documents than the run read (selection {view.selection_hash},"
+            f" recorded {run.selection_hash}); if a study's arm drew them before Assay kept a list,"
+            " they cannot be traced: remove the run's folder and run it again"
         )
     return view
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipelines import worker
 from pipelines.commands.options import dataset_event, job_options, runner_options
 from shards.config import load_recipe
 from shards.console import console, quiet_option, recipe_options
@@ -49,6 +50,8 @@ def curate_command(
 
     RECIPE is a TOML file. Options after `--` go to Beam.
     """
+    if workers > 1 and not dry_run:
+        worker.warm("pipelines.curate.job")  # it imports Beam while this process does
     from pipelines.recipe import curate_recipe, hashed_recipe
 
     if math.isnan(range_mb):  # which lies in every range, to click

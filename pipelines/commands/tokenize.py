@@ -2,6 +2,7 @@
 
 import click
 
+from pipelines import worker
 from pipelines.commands.options import dataset_event, job_options, runner_options
 from shards.config import decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
@@ -32,6 +33,8 @@ def tokenize_command(
 
     RECIPE is a TOML file with a [tokenize] table. Options after `--` go to Beam.
     """
+    if workers > 1 and not dry_run:
+        worker.warm("pipelines.tokenize")  # it imports Beam while this process does
     from pipelines.tokenize import TokenizeConfig, tokenize
 
     options = job_options(

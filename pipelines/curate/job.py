@@ -1,14 +1,14 @@
 """The curate job from recipe to committed dataset: hash, scan, resolve, write, commit."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from dedup.bands import banding
-from pipelines import files
+from pipelines import files, worker
 from pipelines.beam import beam
 from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts, uncommit
 from pipelines.curate import fragments
@@ -16,13 +16,14 @@ from pipelines.curate.against import find_earlier
 from pipelines.curate.evaluation import find_evaluation, identity, set_stats
 from pipelines.curate.hash_cache import HashedFile, committed_records
 from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, plain_hashes, stamps
+from pipelines.curate.numbers import numbers
 from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.reference import resolve_reference
 from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step
 from pipelines.curate.resolve import resolve_steps
 from pipelines.curate.resolved import ResolveContext, ResolveSummary, summary_path
-from pipelines.curate.scan import ScanContext, ScanRanges
+from pipelines.curate.scan import ScanContext, ScanRanges, with_fragments
 from pipelines.curate.stats import merge_stats
 from pipelines.curate.write import ShardResult, WriteContext, WriteShards, read_result
 from pipelines.progress import progress_folder, show_progress
@@ -49,6 +50,8 @@ def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifes
     """
     found = find_inputs(recipe)
     check_apart(found, out)
+    if options.runner.workers > 1:
+        worker.warm(__name__)  # it imports while the inputs are hashed
     with own_output(out, "documents", keep_work=options.keep_work):
         return _curate(found, recipe, out, options)
 
@@ -69,10 +72,18 @@ def _curate(
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)
     work = files.join(out, WORK, plan.scan_key)
     scan = ScanContext(
-        plan, recipe, bands, rows, work, progress_folder(out, "scan"), evaluation, earlier
+        plan,
+        recipe,
+        bands,
+        rows,
+        work,
+        progress_folder(out, "scan"),
+        evaluation,
+        earlier,
+        stamps=before,
     )
     sets = set_stats(evaluation, recipe.dedup.contamination)
-    infos = _scan(scan, options)
+    scan, infos = _scan(scan, options)
     _check_unchanged(found, before, work)
     summary, resolved = _resolve(scan, infos, out, options)
     _find_repeats(RepeatsContext(scan, resolved, progress_folder(out, "repeats")), options)
@@ -134,7 +145,10 @@ def _stage(
         run_pipeline(options.runner, build, label=label)
 
 
-def _scan(context: ScanContext, options: JobOptions) -> list[fragments.FragmentInfo]:
+def _scan(
+    context: ScanContext, options: JobOptions
+) -> tuple[ScanContext, list[fragments.FragmentInfo]]:
+    """Make the fragments; return the context that knows them, and their sidecars."""
     plan = context.plan
     if len(plan.ranges) < options.runner.workers and not options.quiet:
         console.print(
@@ -143,31 +157,40 @@ def _scan(context: ScanContext, options: JobOptions) -> list[fragments.FragmentI
         )
 
     def build(pipeline: Any) -> None:
-        _ = (
-            pipeline
-            | "ranges" >> beam.Create(list(range(len(plan.ranges))), reshuffle=True)
-            | "scan" >> beam.ParDo(ScanRanges(context))
+        _ = numbers(pipeline, "ranges", len(plan.ranges)) | "scan" >> beam.ParDo(
+            ScanRanges(context)
         )
 
     total = sum(span.bytes for span in plan.ranges)
     _stage("scan", total, context.progress, options, build)
-    infos = list(_finished_fragments(context))
+    context, infos = finished_scan(context)
     if not sum(info.rows for info in infos):
         names = ", ".join(item.path for item in plan.inputs[:3])
         raise InputError(f"{names}: no records in {len(plan.inputs)} input file(s)")
-    return infos
+    return context, infos
 
 
-def _finished_fragments(context: ScanContext) -> Iterator[fragments.FragmentInfo]:
-    plan = context.plan
-    for index, span in enumerate(plan.ranges):
-        info = fragments.read_info(fragments.fragment_path(context.work, plan, index))
-        if info is None:
+def finished_scan(context: ScanContext) -> tuple[ScanContext, list[fragments.FragmentInfo]]:
+    """Return the context with the fragments that the scan has left, and their sidecars.
+
+    The worker that made a fragment, or took up one of an earlier run, has hashed it: here only
+    sizes are looked at.
+
+    Raises:
+        ReconcileError: a range has left none, or not all.
+    """
+    parts: list[fragments.Part] = []
+    infos: list[fragments.FragmentInfo] = []
+    for index, span in enumerate(context.plan.ranges):
+        found, whole = fragments.read_parts(context.work, context.plan, index, verify=False)
+        if not whole:
             raise ReconcileError(
                 f"scan ended but bytes {span.start}-{span.end} of {span.path} left no fragment:"
                 " the runner lost an element; run again and only the missing ones are made"
             )
-        yield info
+        parts += [fragments.Part(index, part) for part in range(len(found))]
+        infos += found
+    return with_fragments(context, parts), infos
 
 
 def expected_rows(scan: ScanContext, infos: list[fragments.FragmentInfo]) -> int:
@@ -194,7 +217,9 @@ def _resolve(
         expected_rows(scan, infos),
         progress_folder(out, "resolve"),
     )
-    for label, build in resolve_steps(context):
+    # A cluster's shuffle is not held in one machine's memory: there, all is grouped at once.
+    most_rows = 0 if options.runner.runner else None
+    for label, build in resolve_steps(context, most_rows):
         _stage(label, 0, context.progress, options, build, unit="rows")
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
@@ -222,15 +247,13 @@ def _write(
     uncommit(out)  # from here on the folder is not the old dataset any more
 
     def build(pipeline: Any) -> None:
-        _ = (
-            pipeline
-            | "shards" >> beam.Create(list(range(scan.plan.shards)), reshuffle=True)
-            | "write" >> beam.ParDo(WriteShards(context))
+        _ = numbers(pipeline, "shards", scan.plan.shards) | "write" >> beam.ParDo(
+            WriteShards(context)
         )
 
     total = sum(count.bytes_read for info in infos for count in info.sources.values())
     _stage("write", total, context.progress, options, build)
-    written = [read_result(context, shard) for shard in range(scan.plan.shards)]
+    written = [read_result(context, shard, verify=False) for shard in range(scan.plan.shards)]
     for shard, result in enumerate(written):
         if result is None:
             raise ReconcileError(

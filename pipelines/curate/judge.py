@@ -8,7 +8,6 @@ import pyarrow as pa
 
 from dedup.config import NearConfig
 from pipelines import files
-from pipelines.curate import fragments
 from pipelines.curate.decisions import is_valid_split
 from pipelines.curate.resolved import decisions_path
 from pipelines.curate.scan import ScanContext, id_bytes, sort_key
@@ -32,12 +31,7 @@ def judged_shard(
 
 def gather(context: ScanContext, shard: int) -> pa.Table:
     """Return the rows of one shard from all fragments, sorted by (content hash, doc_id)."""
-    batches = [
-        fragments.open_fragment(
-            fragments.fragment_path(context.work, context.plan, index)
-        ).get_batch(shard)
-        for index in range(len(context.plan.ranges))
-    ]
+    batches = [context.open(number).shard(shard) for number in range(len(context.fragments))]
     table = pa.Table.from_batches(batches)
     order = np.lexsort(
         (sort_key(id_bytes(table["doc_id"])), sort_key(id_bytes(table["content_hash"])))

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Literal
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -34,7 +33,9 @@ from dedup.substrings import (
 from dedup.words import Int64, UInt8, UInt64
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.context import Context
 from pipelines.curate.judge import judged_shard
+from pipelines.curate.numbers import numbers
 from pipelines.curate.scan import ScanContext, id_bytes
 from pipelines.progress import ProgressLog
 from shards.errors import ReconcileError
@@ -46,12 +47,17 @@ _FIELDS = ("hash", "occurrences", "key", "start", "word")
 _ROW = np.dtype(list(zip(_FIELDS, ("<u8", "<i8", "<u8", "<i8", "<i8"), strict=True)))
 
 
-class RepeatsContext(msgspec.Struct, frozen=True):
+class RepeatsContext(Context, frozen=True):
     """What a worker needs: the scan's context, the decisions, and where tables go."""
 
     scan: ScanContext
     resolved: str
     progress: str
+
+    @property
+    def home(self) -> str:
+        """The folder of decisions."""
+        return self.resolved
 
     @property
     def config(self) -> RepeatsConfig:
@@ -153,8 +159,7 @@ class MergeTables(beam.DoFn):
 def build_repeats(pipeline: beam.Pipeline, context: RepeatsContext, step: Step) -> None:
     """Add the graph of one table to a pipeline."""
     _ = (
-        pipeline
-        | "shards" >> beam.Create(list(range(context.scan.plan.shards)), reshuffle=True)
+        numbers(pipeline, "shards", context.scan.plan.shards)
         | "tabulate" >> beam.ParDo(TabulateShards(context, step))
         | "buckets" >> beam.GroupByKey()
         | "merge" >> beam.ParDo(MergeTables(context, step))
@@ -175,7 +180,10 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
                 f"{step} of shard {shard} are missing: the runner lost an element; run again"
             )
         sent += int(files.read_bytes(path))
-    got = sum(int(table.schema.metadata[b"passages"]) for table in _tables(context, step))
+    got = sum(
+        int(table.schema.metadata[b"passages"])
+        for table in _tables(files.join(context.resolved, step))
+    )
     if sent != got:
         raise ReconcileError(
             f"{sent} {step} were found but {got} arrived in buckets: the runner lost elements;"
@@ -184,24 +192,22 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
     files.write_atomic(context.path(step, "done"), b"")
 
 
-def _tables(context: RepeatsContext, step: Step) -> Iterator[pa.Table]:
+def _tables(folder: str) -> Iterator[pa.Table]:
     for bucket in range(BUCKETS):
-        path = context.path(step, f"table-{bucket:02d}.arrow")
+        path = files.join(folder, f"table-{bucket:02d}.arrow")
         if files.exists(path):
             yield pa.ipc.open_file(pa.py_buffer(files.read_bytes(path))).read_all()
 
 
 def load_table(context: RepeatsContext, step: Step) -> PassageTable:
     """Return the passages of a step that repeat; read once a process."""
-    return _load(context.path(step, ""), msgspec.json.encode(context), step)
+    return _load(files.join(context.resolved, step))
 
 
 @lru_cache(maxsize=2)
-def _load(_folder: str, encoded: bytes, step: Step) -> PassageTable:
-    context = msgspec.json.decode(encoded, type=RepeatsContext)
+def _load(folder: str) -> PassageTable:
     parts = [
-        PassageTable(*(table[name].to_numpy() for name in _FIELDS))
-        for table in _tables(context, step)
+        PassageTable(*(table[name].to_numpy() for name in _FIELDS)) for table in _tables(folder)
     ]
     empty = merge_tables([])
     columns = zip(empty, *parts, strict=True)

@@ -1,38 +1,38 @@
 """Resolve: band hashes → candidate pairs → verified edges → decisions, in numbered buckets.
 
-    emit      fragment → (bucket, packed rows of band hash, content hash, place, rank)
-    pair      bucket   → (partition, packed candidate pairs)
+    pair      fragments → files of candidate pairs, in passes of some buckets (`pairs.py`)
     verify    partition → a file of packed verified edges, one of the nodes at their ends
     decide    everything → one decisions file per final shard, and a summary (`decide.py`)
 
 Where there are more edges than one worker decides about, `decide` leaves a summary of the graph
 instead, and `resolve_steps` goes on with rounds of star contraction (`contract.py`).
 
-Exact duplicates travel the same way as near ones: their band hash is the content hash and their
-bucket number lies above the others. The rows that arrive in `pair` are counted, and the count must
-equal what the scan wrote: a runner that loses an element fails the job instead of the dataset.
+The rows that arrive in `pair` are counted, and the count must equal what the scan wrote, as must
+the pairs in `verify`: a runner that loses an element fails the job instead of the dataset.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dedup.candidates import candidate_pairs
 from dedup.shingles import shingle_sets
 from dedup.verify import Float32, similarities
 from dedup.words import Int64, UInt64
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.curate import fragments
-from pipelines.curate.against import index_order, read_index, take_index, taken_sets
+from pipelines.curate.against import index_order, take_index, taken_sets
 from pipelines.curate.contract import build_round, forget_links, read_graph, read_round
 from pipelines.curate.decide import Decide, Verified, build_decide
 from pipelines.curate.decisions import EDGE, NODE
-from pipelines.curate.keep import keep_columns, keep_order, pair_rank
+from pipelines.curate.keep import keep_columns, keep_order
+from pipelines.curate.numbers import numbers
+from pipelines.curate.pairs import MOST_ROWS, build_pairs, check_pass, passes, read_pairs
 from pipelines.curate.resolved import (
     BUCKETS,
     NO_SHARD,
@@ -44,97 +44,13 @@ from pipelines.curate.scan import id_bytes, shard_of
 from pipelines.progress import ProgressLog
 from shards.text import flat
 
-_ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
-_PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
-
-
-class EmitRows(beam.DoFn):
-    """Fragment number → (bucket, packed `_ROW`s): one row per band, and one for exact content."""
-
-    def __init__(self, context: ResolveContext) -> None:
-        self._context = context
-
-    def process(self, index: int) -> Iterator[tuple[int, bytes]]:
-        scan = self._context.scan
-        earlier = self._context.earlier(index)
-        if earlier:
-            table = read_index(earlier)
-            order = index_order(table, earlier)
-            readable = np.ones(len(table), dtype=bool)
-        else:
-            table = fragments.open_fragment(self._context.path(index)).read_all()
-            order = keep_order(table, scan.recipe, self._context.order_of(index))
-            readable = np.asarray(table["error"].is_null())
-        places = (np.uint64(index) << np.uint64(32)) | np.arange(len(table), dtype=np.uint64)
-        rows = np.empty(len(table), dtype=_ROW)
-        halves = id_bytes(table["content_hash"]).view("<u8").reshape(-1, 2)
-        rows["hash"], rows["content"], rows["place"] = halves[:, 1], halves[:, 0], places
-        rows["rank"] = pair_rank(*order, scan.recipe.dedup.near.keep)
-        banded = np.asarray(table["bands"].is_valid())
-        # Without exact dedup, equal contents are near duplicates like any other: they are still
-        # contracted first, so that the outcome does not hang on which pairs a bucket gave.
-        exact = readable if scan.recipe.dedup.exact.enabled else banded
-        yield from _by_bucket(rows[exact], BUCKETS)
-        if banded.any():
-            packed = table["bands"].drop_null().combine_chunks()
-            width = scan.bands
-            raw = np.frombuffer(packed.buffers()[1], dtype="<u8")
-            near = np.repeat(rows[banded], width)
-            near["hash"] = raw[packed.offset * width : (packed.offset + len(packed)) * width]
-            yield from _by_bucket(near, 0)
-
-
-def _by_bucket(rows: npt.NDArray[np.void], first: int) -> Iterator[tuple[int, bytes]]:
-    bucket = (rows["hash"] % np.uint64(BUCKETS)).astype(np.int64)
-    order = np.argsort(bucket, kind="stable")
-    bounds = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
-    for number in range(BUCKETS):
-        chosen = order[bounds[number] : bounds[number + 1]]
-        if len(chosen):
-            yield first + number, rows[chosen].tobytes()
-
-
-def bucket_pairs(rows: npt.NDArray[np.void], *, exact: bool) -> npt.NDArray[np.void]:
-    """Return the candidate pairs (`_PAIR`, left < right) of one bucket's rows.
-
-    Exact groups (equal 128-bit content) become stars around their smallest place; near groups go
-    through `dedup.candidate_pairs`.
-    """
-    if exact:
-        rows = np.sort(rows, order=["hash", "content", "place"])
-        same = (np.diff(rows["hash"]) == 0) & (np.diff(rows["content"]) == 0)
-        first = np.r_[True, ~same] if len(rows) else same
-        centre = rows["place"][np.flatnonzero(first)][np.cumsum(first) - 1]
-        left, right = centre[~first], rows["place"][~first]
-    else:
-        left, right = candidate_pairs(
-            np.ascontiguousarray(rows["hash"]),
-            rows["place"].astype(np.int64),
-            np.ascontiguousarray(rows["content"]),
-            np.ascontiguousarray(rows["rank"]),
-        )
-    pairs = np.empty(len(left), dtype=_PAIR)
-    pairs["left"], pairs["right"], pairs["exact"] = left, right, exact
-    return pairs
-
-
-class PairRows(beam.DoFn):
-    """(bucket, payloads) → (partition of the left fragment, (packed pairs, rows seen, pairs))."""
-
-    def process(
-        self, element: tuple[int, Iterable[bytes]]
-    ) -> Iterator[tuple[int, tuple[bytes, int, int]]]:
-        bucket, payloads = element
-        rows = np.frombuffer(b"".join(payloads), dtype=_ROW)
-        pairs = bucket_pairs(rows, exact=bucket >= BUCKETS)
-        yield bucket % BUCKETS, (b"", len(rows), len(pairs))
-        partition = ((pairs["left"] >> np.uint64(32)) % np.uint64(BUCKETS)).astype(np.int64)
-        for number in np.unique(partition):
-            yield int(number), (pairs[partition == number].tobytes(), 0, 0)
+CHUNK_BYTES = 64 << 20
+"""Bytes of text that one comparison takes (shingle sets are about as large): more pairs than that
+are verified one chunk after the other."""
 
 
 class VerifyPairs(beam.DoFn):
-    """(partition, pairs) → files of edges at or above the threshold and of their nodes."""
+    """Partition → files of edges at or above the threshold and of their nodes, and counts."""
 
     def __init__(self, context: ResolveContext) -> None:
         self._context = context
@@ -142,28 +58,55 @@ class VerifyPairs(beam.DoFn):
     def setup(self) -> None:
         self._log = ProgressLog(self._context.progress)
 
-    def process(
-        self, element: tuple[int, Iterable[tuple[bytes, int, int]]]
-    ) -> Iterator[tuple[int, Verified]]:
-        partition, payloads = element[0], list(element[1])
-        arrived = np.frombuffer(b"".join(part[0] for part in payloads), dtype=_PAIR)
+    def process(self, partition: int) -> Iterator[tuple[int, Verified]]:
+        done = self._context.graph(f"verified-{partition:02d}.json")
+        if files.exists(done):
+            yield 0, msgspec.json.decode(files.read_bytes(done), type=Verified)
+            return
+        read = [read_pairs(self._context, bucket, partition) for bucket in range(2 * BUCKETS)]
+        arrived = np.concatenate([part[0] for part in read])
         pairs = np.unique(arrived)
-        near = pairs[~pairs["exact"]]
         edges = np.empty(len(pairs), dtype=EDGE)
         edges["left"], edges["right"] = pairs["left"], pairs["right"]
         edges["exact"], edges["similarity"], edges["jaccard"] = pairs["exact"], 1.0, 1.0
         edges["band"] = -1
         inexact = np.flatnonzero(~pairs["exact"])
-        edges["similarity"][inexact], edges["jaccard"][inexact] = self._similarities(near)
+        for chunk in self._chunks(pairs[inexact]):
+            rows = inexact[chunk]
+            edges["similarity"][rows], edges["jaccard"][rows] = self._similarities(pairs[rows])
         edges = edges[edges["exact"] | (edges["similarity"] >= self._threshold)]
         inexact = np.flatnonzero(~edges["exact"])
         edges["band"][inexact] = self._first_bands(edges[inexact])
         nodes = self._nodes(np.unique(np.r_[edges["left"], edges["right"]]))
         if len(edges):
             write_partition(self._context, partition, edges, nodes)
-        self._log.add(0, len(near))
-        rows, sent = sum(part[1] for part in payloads), sum(part[2] for part in payloads)
-        yield 0, (partition, len(edges), len(nodes), rows, sent, len(arrived))
+        self._log.add(0, int((~pairs["exact"]).sum()))
+        own = read[partition :: self._context.partitions]  # each bucket is counted by one
+        counts = (sum(part[1] for part in own), sum(part[2] for part in own), len(arrived))
+        result = (partition, len(edges), len(nodes), *counts)
+        files.write_atomic(done, msgspec.json.encode(result))
+        yield 0, result
+
+    def _chunks(self, pairs: npt.NDArray[np.void]) -> Iterator[slice]:
+        """Cut sorted pairs into runs whose texts are about `CHUNK_BYTES`."""
+        if not len(pairs):
+            return
+        places, ends = np.unique(np.r_[pairs["left"], pairs["right"]], return_inverse=True)
+        sizes = [
+            # An earlier dataset's document has its shingles there, 8 bytes each: about its text.
+            np.full(len(rows), 1 << 13)
+            if self._context.earlier(number)
+            else self._take(number, rows, ["bytes"])["bytes"].to_numpy()
+            for number, rows in _split(places)
+        ]
+        size = np.concatenate(sizes).astype(np.int64)
+        left, right = ends[: len(pairs)], ends[len(pairs) :]
+        # Sorted by the left end: its text counts once for a run of pairs, the right ones each time.
+        cost = size[right] + np.where(np.r_[True, np.diff(left) != 0], size[left], 0)
+        chunk = np.cumsum(cost) // CHUNK_BYTES
+        starts = np.flatnonzero(np.r_[True, np.diff(chunk) != 0])
+        for start, end in pairwise([*starts.tolist(), len(pairs)]):
+            yield slice(start, end)
 
     @property
     def _threshold(self) -> np.float32:
@@ -232,8 +175,7 @@ class VerifyPairs(beam.DoFn):
         earlier = self._context.earlier(index)
         if earlier:
             return take_index(earlier, rows, columns)
-        reader = fragments.open_fragment(self._context.path(index))
-        return reader.read_all().select(columns).take(pa.array(rows))
+        return self._context.scan.open(index).take(rows, columns)
 
 
 def _join_sets(parts: list[tuple[UInt64, Int64]]) -> tuple[UInt64, Int64]:
@@ -251,38 +193,38 @@ def _split(places: npt.NDArray[np.uint64]) -> Iterator[tuple[int, npt.NDArray[np
         yield int(index), rows[owner == index]
 
 
-def build_resolve(pipeline: beam.Pipeline, context: ResolveContext) -> None:
-    """Add the resolve graph to a pipeline."""
-    count = len(context.scan.plan.ranges) + len(context.scan.earlier.shards)
-    verified = (
-        pipeline
-        | "fragments" >> beam.Create(list(range(count)), reshuffle=True)
-        | "emit" >> beam.ParDo(EmitRows(context))
-        | "buckets" >> beam.GroupByKey()
-        | "pair" >> beam.ParDo(PairRows())
-        | "partitions" >> beam.GroupByKey()
-        | "verify" >> beam.ParDo(VerifyPairs(context))
+def build_verify(pipeline: beam.Pipeline, context: ResolveContext) -> None:
+    """Add the graph that verifies the pairs of all buckets, and decides, to a pipeline."""
+    verified = numbers(pipeline, "partitions", context.partitions) | "verify" >> beam.ParDo(
+        VerifyPairs(context)
     )
-    # The empty element makes sure that there is a decision to write where there is no pair at all.
-    nothing = pipeline | "nothing" >> beam.Create([(0, (-1, 0, 0, 0, 0, 0))])
-    _ = (
-        (nothing, verified)
-        | "all" >> beam.Flatten()
-        | "gather" >> beam.GroupByKey()
-        | "decide" >> beam.ParDo(Decide(context))
-    )
+    _ = verified | "gather" >> beam.GroupByKey() | "decide" >> beam.ParDo(Decide(context))
 
 
-def resolve_steps(context: ResolveContext) -> Iterator[tuple[str, Callable[[Any], None]]]:
+def resolve_steps(
+    context: ResolveContext, most_rows: int | None = None
+) -> Iterator[tuple[str, Callable[[Any], None]]]:
     """Yield (label, build) of each pipeline that is still to run; run one before the next is asked.
 
-    One, unless there are more edges than a worker decides about; what an earlier run has finished
-    is left out.
+    What an earlier run has finished is left out.
+
+    Args:
+        context: of the stage.
+        most_rows: rows that are grouped at a time, `MOST_ROWS` by default, 0 for all; it changes no
+            result.
+
+    Raises:
+        ReconcileError: a bucket left no file.
     """
     if files.exists(summary_path(context.folder)):
         return
     if not read_graph(context):
-        yield "resolve", partial(build_resolve, context=context)
+        todo = passes(context, MOST_ROWS if most_rows is None else most_rows)
+        for number, buckets in enumerate(todo, start=1):
+            label = "pair" if len(todo) == 1 else f"pair-{number}"
+            yield label, partial(build_pairs, context=context, buckets=buckets)
+            check_pass(context, buckets)
+        yield "verify", partial(build_verify, context=context)
     if files.exists(summary_path(context.folder)):
         return
     number = 0

@@ -13,19 +13,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines import files
-from pipelines.curate import fragments
+from pipelines.context import Context
 from pipelines.curate.against import EarlierShard
 from pipelines.curate.decisions import EDGE, NODE, Cluster, decision_table
 from pipelines.curate.scan import ScanContext
 from shards.errors import ReconcileError
-from shards.hashing import stable_hash
 
 BUCKETS = 64
 """Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
 
-MOST_EDGES = 20_000_000
+MOST_EDGES = 5_000_000
 """Edges that one worker decides about; more are contracted and decided bucket by bucket, with the
-same outcome. Measured (`benchmarks.dedup_graph`): 340 bytes and 5 µs an edge, so 7 GB and 100 s."""
+same outcome. Measured (`benchmarks.dedup_graph`): 340 bytes and 5 µs an edge: 1.7 GB and 25 s."""
 
 NO_SHARD = (1 << 32) - 1
 """The shard of a document of an earlier dataset: nothing is written about it."""
@@ -33,7 +32,7 @@ NO_SHARD = (1 << 32) - 1
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio: Knuth, TAOCP 3, 6.4
 
 
-class ResolveContext(msgspec.Struct, frozen=True):
+class ResolveContext(Context, frozen=True):
     """What a resolve worker needs: the scan's context, where decisions go, and expected rows.
 
     `most_edges` never changes a result (see `MOST_EDGES`), so it is in no recipe and in no key.
@@ -45,24 +44,29 @@ class ResolveContext(msgspec.Struct, frozen=True):
     progress: str
     most_edges: int = msgspec.field(default_factory=lambda: MOST_EDGES)
 
-    def path(self, index: int) -> str:
-        """Return the fragment path of range `index`."""
-        return fragments.fragment_path(self.scan.work, self.scan.plan, index)
+    @property
+    def home(self) -> str:
+        """The folder of decisions."""
+        return self.folder
 
-    def earlier(self, index: int) -> EarlierShard | None:
-        """Return the index shard that has fragment number `index`: they come after the ranges."""
-        place = index - len(self.scan.plan.ranges)
+    @property
+    def partitions(self) -> int:
+        """How many partitions have pairs to verify: they go by the fragment of the left end."""
+        return min(BUCKETS, len(self.scan.fragments) + len(self.scan.earlier.shards))
+
+    def earlier(self, number: int) -> EarlierShard | None:
+        """Return the index shard that has fragment number `number`: they come after the scan's."""
+        place = number - len(self.scan.fragments)
         return self.scan.earlier.shards[place] if place >= 0 else None
 
-    def order_of(self, index: int) -> int:
-        """Return the place of a range's file after those of earlier datasets."""
-        return len(self.scan.earlier.inputs) + self.scan.plan.owner(index).order
+    def order_of(self, number: int) -> int:
+        """Return the place of a fragment's file after those of earlier datasets."""
+        owner = self.scan.plan.owner(self.scan.fragments[number].range)
+        return len(self.scan.earlier.inputs) + owner.order
 
     def graph(self, name: str) -> str:
-        """Return the path of one of the files about the edges between these ranges' documents."""
-        plan = self.scan.plan
-        ranges = [plan.range_inputs, [[span.start, span.end] for span in plan.ranges]]
-        return files.join(self.folder, f"graph-{stable_hash(ranges)[:16]}", name)
+        """Return the path of a file about the edges between these fragments' documents."""
+        return files.join(self.folder, f"graph-{self.scan.layout}", name)
 
 
 class ResolveSummary(msgspec.Struct, frozen=True):

@@ -1,9 +1,11 @@
-"""Scan: one range of an input file → one fragment.
+"""Scan: one range of an input file → one fragment, or several parts of a long one.
 
 `scan_range` is the kernel: read records, measure every document, hash its content, compute its
-band hashes, and sort rows by (final shard, content hash, doc_id). The DoFn only gives it files.
+band hashes. `by_shard` sorts rows by (final shard, content hash, doc_id). The DoFn only gives
+them files.
 """
 
+import itertools
 import struct
 from collections.abc import Iterator
 
@@ -18,9 +20,18 @@ from dedup.exact import content_hashes
 from dedup.minhash import signatures
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.context import Context
 from pipelines.curate import fragments
 from pipelines.curate.against import Earlier
 from pipelines.curate.evaluation import EvaluationFile, evaluation_columns
+from pipelines.curate.fragments import (
+    Fragment,
+    FragmentInfo,
+    Part,
+    fragment_path,
+    open_fragment,
+)
+from pipelines.curate.hash_cache import stamp
 from pipelines.curate.plan import Plan
 from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
@@ -28,14 +39,25 @@ from pipelines.progress import ProgressLog
 from pipelines.quality import compute_signals, pii
 from pipelines.readers import read_range
 from pipelines.recipe import CurateRecipe
+from shards.errors import InputError
+from shards.hashing import stable_hash
 from shards.manifest import Counts
 from shards.text import flat
 
 Bytes16 = npt.NDArray[np.uint8]
 
+PART_BYTES = 64 << 20
+"""Bytes of measured documents of one fragment (about: a batch of the reader, some 8 MiB, is never
+split): above a range of the default size, so only files that can not be split have more."""
 
-class ScanContext(msgspec.Struct, frozen=True):
-    """What a scan worker needs: the plan, the recipe, LSH's (bands, rows), and where to write."""
+
+class ScanContext(Context, frozen=True):
+    """What a worker needs: the plan, the recipe, LSH's (bands, rows), and where to write.
+
+    `stamps` is what the file system said of the inputs before they were hashed. `fragments` is
+    empty until the scan has ended; `layout` is its hash, the name of what is said about their
+    rows. `part_bytes` bounds a worker's memory and never changes a result.
+    """
 
     plan: Plan
     recipe: CurateRecipe
@@ -43,8 +65,28 @@ class ScanContext(msgspec.Struct, frozen=True):
     rows: int
     work: str
     progress: str
-    evaluation: list[EvaluationFile] = []
+    evaluation: list[EvaluationFile] = msgspec.field(default_factory=list)
     earlier: Earlier = Earlier()
+    stamps: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)
+    fragments: list[Part] = msgspec.field(default_factory=list)
+    layout: str = ""
+    part_bytes: int = msgspec.field(default_factory=lambda: PART_BYTES)
+
+    @property
+    def home(self) -> str:
+        """The work folder."""
+        return self.work
+
+    def open(self, number: int) -> Fragment:
+        """Open fragment `number`."""
+        return open_fragment(fragment_path(self.work, self.plan, self.fragments[number]))
+
+
+def with_fragments(context: ScanContext, parts: list[Part]) -> ScanContext:
+    """Return the context of the stages after the scan, which has left these fragments."""
+    spans = [[span.start, span.end] for span in context.plan.ranges]
+    layout = stable_hash([context.plan.range_inputs, spans, parts])[:16]
+    return msgspec.structs.replace(context, fragments=parts, layout=layout)
 
 
 def document_ids(input_hash: str, copy: int, position: npt.NDArray[np.int64]) -> Bytes16:
@@ -139,24 +181,41 @@ def _bands(
     return pa.FixedSizeBinaryArray.from_buffers(type_, len(present), [validity, raw])
 
 
-def scan_range(index: int, context: ScanContext) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-    """Read and measure range `index`; return its rows, sorted by shard, and their shards."""
-    span = context.plan.ranges[index]
-    parts = [
-        measure(batch, index, context)
-        for batch in read_range(
-            span,
-            files.open_file,
-            context.recipe.input.fields,
-            max_record_bytes=context.recipe.input.max_record_bytes,
-        )
-    ]
+def scan_range(
+    index: int, context: ScanContext, skip: int = 0
+) -> Iterator[tuple[pa.Table, int, bool]]:
+    """Read and measure range `index`, some `part_bytes` at a time.
+
+    Args:
+        index: of the range.
+        context: plan, recipe and definitions.
+        skip: batches of the reader that are not measured again: an earlier run has their parts.
+
+    Yields:
+        A part's rows as they were read, how many batches they are, and whether it is the last.
+        The parts of a range follow from its bytes only; one without a record is one empty part.
+    """
+    held: list[pa.Table] = []
+    batches = read_range(
+        context.plan.ranges[index],
+        files.open_file,
+        context.recipe.input.fields,
+        max_record_bytes=context.recipe.input.max_record_bytes,
+    )
+    for batch in itertools.islice(batches, skip, None):
+        if sum(table.nbytes for table in held) >= context.part_bytes:
+            yield pa.concat_tables(held), len(held), False
+            held = []
+        held.append(measure(batch, index, context))
     schema = fragment_schema(max(context.bands, 1), context.recipe.signals)
-    table = pa.concat_tables(parts) if parts else schema.empty_table()
+    yield pa.concat_tables(held) if held else schema.empty_table(), len(held), True
+
+
+def by_shard(table: pa.Table, shards: int) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """Sort rows by (final shard, content hash, doc_id); return them and their shards."""
     content = id_bytes(table["content_hash"])
-    ids = id_bytes(table["doc_id"])
-    shard = shard_of(content, context.plan.shards)
-    order = np.lexsort((sort_key(ids), sort_key(content), shard))
+    shard = shard_of(content, shards)
+    order = np.lexsort((sort_key(id_bytes(table["doc_id"])), sort_key(content), shard))
     return table.take(pa.array(order)), shard[order]
 
 
@@ -189,7 +248,7 @@ def count_sources(table: pa.Table) -> dict[str, Counts]:
 
 
 class ScanRanges(beam.DoFn):
-    """Write the fragment of each range number, unless it stands already; emits the number."""
+    """Write the fragments of each range number, unless they stand already; emits the number."""
 
     def __init__(self, context: ScanContext) -> None:
         self._context = context
@@ -199,19 +258,32 @@ class ScanRanges(beam.DoFn):
 
     def process(self, index: int) -> Iterator[int]:
         context = self._context
-        path = fragments.fragment_path(context.work, context.plan, index)
-        info = fragments.read_info(path)
-        if info is None:
-            table, shard = scan_range(index, context)
-            data = fragments.fragment_bytes(table, shard, context.plan.shards)
-            info = fragments.FragmentInfo(
-                hash=xxhash.xxh3_128_hexdigest(data),
-                bytes=len(data),
-                rows=len(table),
-                readable=table["error"].null_count,
-                banded=len(table) - table["bands"].null_count,
-                sources=count_sources(table),
-            )
-            fragments.write_fragment(path, data, info)
-        self._log.add(context.plan.ranges[index].bytes, info.rows)
+        infos, whole = fragments.read_parts(context.work, context.plan, index)
+        if not whole:
+            done = sum(info.batches for info in infos)
+            for table, batches, last in scan_range(index, context, done):
+                infos.append(self._write(Part(index, len(infos)), table, batches, last=last))
+        self._log.add(context.plan.ranges[index].bytes, sum(info.rows for info in infos))
         yield index
+
+    def _write(self, at: Part, table: pa.Table, batches: int, *, last: bool) -> FragmentInfo:
+        context = self._context
+        path = context.plan.ranges[at.range].path
+        if stamp(path) != context.stamps.get(path, stamp(path)):
+            # Its name would say that it is of the content that was hashed.
+            raise InputError(
+                f"{path}: was changed while it was read; run again when it is finished"
+            )
+        data = fragments.fragment_bytes(*by_shard(table, context.plan.shards), context.plan.shards)
+        info = FragmentInfo(
+            hash=xxhash.xxh3_128_hexdigest(data),
+            bytes=len(data),
+            rows=len(table),
+            readable=table["error"].null_count,
+            banded=len(table) - table["bands"].null_count,
+            sources=count_sources(table),
+            batches=batches,
+            last=last,
+        )
+        fragments.write_fragment(fragment_path(context.work, context.plan, at), data, info)
+        return info

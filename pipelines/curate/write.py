@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.commit import is_whole
+from pipelines.context import Context
 from pipelines.curate.against import INDEX_ROW_GROUP, index_schema, index_table
 from pipelines.curate.cut import cut_repeats
 from pipelines.curate.judge import judged_shard, marked_spans
@@ -32,7 +34,7 @@ ROW_GROUP = 8192
 """Documents per Parquet row group: fixed, since it is part of the bytes."""
 
 
-class WriteContext(msgspec.Struct, frozen=True):
+class WriteContext(Context, frozen=True):
     """What a write worker needs: the scan's context, the decisions' folder, and the output."""
 
     scan: ScanContext
@@ -40,6 +42,11 @@ class WriteContext(msgspec.Struct, frozen=True):
     out: str
     results: str
     progress: str
+
+    @property
+    def home(self) -> str:
+        """The folder of sidecars."""
+        return self.results
 
     @property
     def repeats(self) -> RepeatsContext:
@@ -212,16 +219,14 @@ def result_path(context: WriteContext, shard: int) -> str:
     return files.join(context.results, f"shard-{shard:05d}.json")
 
 
-def read_result(context: WriteContext, shard: int) -> ShardResult | None:
-    """Return a finished shard's sidecar, or None where it or a file it describes is not right."""
+def read_result(context: WriteContext, shard: int, *, verify: bool = True) -> ShardResult | None:
+    """Return a finished shard's sidecar, or None where it or a file it describes is not right.
+
+    With `verify` the files are read and hashed; without it, their sizes are looked at.
+    """
     path = result_path(context, shard)
     if not files.exists(path):
         return None
     result = msgspec.json.decode(files.read_bytes(path), type=ShardResult)
-    for entry in result.entries:
-        place = files.join(context.out, *entry.path.split("/"))
-        if not files.exists(place):
-            return None
-        if hashlib.sha256(files.read_bytes(place)).hexdigest() != entry.sha256:
-            return None
-    return result
+    whole = all(is_whole(context.out, entry, verify=verify) for entry in result.entries)
+    return result if whole else None

@@ -16,11 +16,16 @@ from pipelines.tokenize import TokenizeConfig, tokenize
 from pipelines.trace import Settings, trace
 from shards.batches import open_batches
 from shards.dataset import TokenDataset
-from shards.errors import DatasetError, RecipeError
+from shards.errors import CorruptError, DatasetError, RecipeError
 from shards.loader import Loader
+from shards.view_file import write_view
 from tokenizer.config import TokenizerConfig
 from tokenizer.job import train_tokenizer
 from tokenizer.model import Tokenizer
+from trainer.begun import write_begun
+from trainer.config import TrainConfig
+from trainer.study_arms import open_arms
+from trainer.study_config import Band, Cells, Curriculum, Mix, Probes, StudyConfig
 
 SELECT = "split == 'train' and dropped == ''"
 T, B, SEED, STEPS = 64, 4, 3, 200
@@ -123,6 +128,70 @@ def test_a_run_under_way_with_a_mixture_and_packing_is_traced(chain, tmp_path, p
     assert "the run is not finished" in shown
 
 
+STUDY = StudyConfig(
+    arms={"raw": "split == 'train'", "curated": SELECT},
+    bands={"dense": Band(signal="zstd_bpb", low=0.5)},
+    mixtures={"mix": Mix(weights={})},  # see `cells`
+    cells=Cells(signal="bytes", bins=3),
+    curricula={"rising": Curriculum(signal="bytes", stages=3)},
+    probes=Probes(count=1),
+    random_like=["curated"],
+    repeats=[4],
+)
+CONFIG = TrainConfig(sequence_length=T, batch_size=B, steps=8, seed=2)
+
+
+@pytest.mark.parametrize("budget", ["flops", "unique"])
+def test_the_arms_that_a_study_draws_are_traced(chain, tmp_path, budget):
+    dataset, study = TokenDataset.open(chain / "tokens"), STUDY
+    study = msgspec.structs.replace(study, mixtures={"mix": Mix(weights=cells(dataset))})
+    if budget == "unique":
+        study = StudyConfig(arms=STUDY.arms, curricula=STUDY.curricula, budget="unique")
+    tokenizer = Tokenizer.load(chain / "tokenizer")
+    arms = open_arms(dataset, study, CONFIG.steps * CONFIG.batch_tokens, [CONFIG.seed])
+    hashes = set()
+    for name, arm in arms[CONFIG.seed].items():
+        folder = tmp_path / name
+        folder.mkdir()
+        write_begun(folder, arm.view, CONFIG, 1)
+        hashes.add(arm.view.selection_hash)
+        source = open_batches(arm.view, CONFIG, CONFIG.seed)
+        for step in range(1, CONFIG.steps + 1):
+            batch = source.next()
+            for row in (0, B - 1):
+                found = trace(folder, step, row=row)
+                real = batch.tokens[row, : batch.lengths[row]].tolist()
+                pieces = b"".join(tokenizer.piece_bytes[i] for i in real).decode(errors="replace")
+                assert "".join(part.sample_text for part in found.parts) == pieces, name
+                assert found.draw == arm.view.draw
+    assert len(hashes) >= len(arms[CONFIG.seed]) - 2  # so most are no plain selections
+
+
+def cells(dataset):
+    """Weights of which one cell is so small that documents are read repeatedly."""
+    name = dataset.sources[0]
+    return {f"{name}/1": 3.0, f"{name}/3": 1.0}
+
+
+def test_a_list_of_drawn_documents_that_is_gone_or_anothers_is_refused(chain, tmp_path):
+    dataset = TokenDataset.open(chain / "tokens")
+    arms = open_arms(dataset, STUDY_OF_TWO, 2000, [1])[1]
+    run, other = arms["random-curated"].view, arms["repeat-2"].view
+    write_begun(tmp_path, run, CONFIG, 1)
+    write_view(tmp_path / "documents.npz", other)
+    with pytest.raises(DatasetError, match=r"documents\.npz has other documents than the run read"):
+        trace(tmp_path, 1)
+    (tmp_path / "documents.npz").write_bytes(b"PK")
+    with pytest.raises(CorruptError, match="not the documents of a run"):
+        trace(tmp_path, 1)
+    (tmp_path / "documents.npz").unlink()
+    with pytest.raises(DatasetError, match=r"is gone, which says what of .*as many tokens as cur"):
+        trace(tmp_path, 1)
+
+
+STUDY_OF_TWO = StudyConfig(arms=STUDY.arms, random_like=["curated"], repeats=[2])
+
+
 def test_a_run_on_remote_data_is_traced(chain, tmp_path):
     fsspec.filesystem("memory").put(str(chain / "tokens"), "memory://traced", recursive=True)
     view = TokenDataset.open(chain / "tokens").select(SELECT)
@@ -186,7 +255,7 @@ def test_says_what_is_missing_or_differs(chain, tmp_path):
         trace(run, 1, tokens=chain / "tokens", documents=chain / "tokens")
     for changes, message in (
         ({"dataset_id": "x"}, "the run read x"),
-        ({"selection_hash": "x"}, "now keeps other documents than in the run"),
+        ({"selection_hash": "x"}, "now keeps other documents than the run read"),
         ({"definitions": {"order": "rot13"}}, "in the order 'rot13'"),
         (
             {"definitions": {"packing": "x"}, "config": SHAPE | {"packing": "best-fit"}},

@@ -21,11 +21,12 @@ from pipelines.curate.contract import (
     read_round,
 )
 from pipelines.curate.decisions import EDGE, NODE
+from pipelines.curate.fragments import Part
 from pipelines.curate.job import curate
 from pipelines.curate.plan import Plan
 from pipelines.curate.resolve import resolve_steps
 from pipelines.curate.resolved import NO_SHARD, ResolveContext, decisions_path, summary_path
-from pipelines.curate.scan import ScanContext
+from pipelines.curate.scan import ScanContext, with_fragments
 from pipelines.readers import Range
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions, RunnerOptions, run_pipeline
@@ -130,7 +131,9 @@ def test_edges_of_a_run_with_other_ranges_are_not_taken_up(tmp_path):
         spans = [Range("in.jsonl", "jsonl", "none", 0, end) for end in ends]
         plan = Plan([], spans, [0] * len(spans), SHARDS, "scan", "stage")
         context = make_context(tmp_path)
-        return structs.replace(context, scan=structs.replace(context.scan, plan=plan)).graph("x")
+        parts = [Part(number, 0) for number in range(len(spans))]
+        scan = with_fragments(structs.replace(context.scan, plan=plan), parts)
+        return structs.replace(context, scan=scan).graph("x")
 
     assert folder(10, 20) == folder(10, 20)
     assert len({folder(), folder(10), folder(20), folder(10, 20)}) == 4

@@ -12,7 +12,7 @@ from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
 
 DETERMINISTIC = {f"beam:coder:{name}:v1" for name in ("varint", "bytes", "string_utf8")}
-MOST_PAYLOAD = 50_000
+MOST_PAYLOAD = 5_000
 MOST_GRAPH = 10_000_000
 """What the Dataflow service takes as one job request."""
 IMAGE = "europe-docker.pkg.dev/a-project/assay/worker:1"

@@ -10,7 +10,7 @@ from pipelines.commit import own_output
 from pipelines.curate import job, write
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
-from pipelines.runners import JobOptions, RunnerOptions
+from pipelines.runners import JobOptions
 from shards.errors import DatasetError, InputError, PlatformError, RecipeError, ReconcileError
 from shards.manifest import read_manifest
 
@@ -92,12 +92,6 @@ def test_same_dataset_for_any_range_size_order_and_names(corpus, tmp_path):
     renamed = run(tmp_path / "c", moved / "z.ndjson", moved / "a.jsonl.zst")
     assert renamed.dataset_id == first.dataset_id
     assert renamed.run["paths"] != first.run["paths"]
-
-
-def test_same_dataset_with_two_worker_processes(corpus, tmp_path):
-    first = run(tmp_path / "a", corpus / "*")
-    two = JobOptions(RunnerOptions(workers=2), range_bytes=5_000, quiet=True)
-    assert run(tmp_path / "b", corpus / "*", options=two).dataset_id == first.dataset_id
 
 
 def test_finished_job_is_skipped_and_a_changed_recipe_is_not(corpus, tmp_path):

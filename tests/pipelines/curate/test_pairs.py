@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pipelines.curate.resolve import _ROW, bucket_pairs
+from pipelines.curate.pairs import ROW, bucket_pairs
 
 
 def make_rows(*rows):
     """Rows of (hash, content, place); the rank is the place."""
-    return np.array([(*row, row[2]) for row in rows], dtype=_ROW)
+    return np.array([(*row, row[2]) for row in rows], dtype=ROW)
 
 
 def as_set(pairs):
@@ -20,7 +20,7 @@ def test_equal_contents_become_a_star_around_the_smallest_place():
 
 
 def test_a_hundred_thousand_copies_give_linear_pairs():
-    rows = np.zeros(100_000, dtype=_ROW)
+    rows = np.zeros(100_000, dtype=ROW)
     rows["hash"] = 7
     rows["place"] = np.arange(100_000)
     assert len(bucket_pairs(rows, exact=True)) == 99_999
