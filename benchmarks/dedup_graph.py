@@ -25,7 +25,7 @@ from dedup.words import UInt64
 from pipelines.curate import decide
 from pipelines.curate.decisions import EDGE, NODE
 from pipelines.curate.plan import Plan
-from pipelines.curate.resolved import BUCKETS, ResolveContext, write_partition
+from pipelines.curate.resolved import LEAST_BUCKETS, ResolveContext, write_partition
 from pipelines.curate.scan import ScanContext
 from pipelines.recipe import curate_recipe
 
@@ -66,8 +66,8 @@ def alone(n_edges: int) -> dict[str, Any]:
         rng = np.random.default_rng(0)
         parts = [(-1, 0, 0, 0, 0, 0)]
         n_nodes = 0
-        for part in range(BUCKETS):
-            edges, nodes = blocks(n_edges // BUCKETS, part, rng)
+        for part in range(LEAST_BUCKETS):
+            edges, nodes = blocks(n_edges // LEAST_BUCKETS, part, rng)
             write_partition(context, part, edges, nodes)
             parts.append((part, len(edges), len(nodes), 0, 0, 0))
             n_nodes += len(nodes)

@@ -102,11 +102,14 @@ class SendLinks(beam.DoFn):
     def process(self, bucket: int) -> Iterator[tuple[int, bytes]]:
         links = read_links(self._context, self._before, bucket)
         both = np.concatenate([links, pack(links["other"], links["node"])])
-        yield from by_bucket(both["node"], both)
+        yield from by_bucket(both["node"], both, self._context.buckets)
 
 
 class LargeStar(beam.DoFn):
     """(bucket, payloads) → (bucket of the larger end, (packed `LINK`s, counts))."""
+
+    def __init__(self, context: ResolveContext) -> None:
+        self._context = context
 
     def process(
         self, element: tuple[int, Iterable[bytes]]
@@ -115,7 +118,7 @@ class LargeStar(beam.DoFn):
         rows = np.frombuffer(b"".join(payloads), dtype=LINK)
         low, high, changes = large_star(rows["node"], rows["other"])
         yield bucket, (b"", (len(rows), len(low), 0, changes))
-        for number, packed in by_bucket(high, pack(high, low)):
+        for number, packed in by_bucket(high, pack(high, low), self._context.buckets):
             yield number, (packed, (0, 0, 0, 0))
 
 
@@ -170,7 +173,7 @@ def build_round(pipeline: beam.Pipeline, context: ResolveContext, number: int) -
         | "files" >> beam.Create(before.buckets, reshuffle=True)
         | "send" >> beam.ParDo(SendLinks(context, number))
         | "ends" >> beam.GroupByKey()
-        | "large" >> beam.ParDo(LargeStar())
+        | "large" >> beam.ParDo(LargeStar(context))
         | "larger-ends" >> beam.GroupByKey()
         | "small" >> beam.ParDo(SmallStar(context, number))
         | "all" >> beam.GroupByKey()

@@ -126,9 +126,10 @@ class SendGraph(beam.DoFn):
 
     def process(self, partition: int) -> Iterator[tuple[int, Payload]]:
         edges, nodes = read_partition(self._context, partition)
-        for bucket, packed in by_bucket(edges["left"], edges):
+        count = self._context.buckets
+        for bucket, packed in by_bucket(edges["left"], edges, count):
             yield bucket, ("edges", packed)
-        for bucket, packed in by_bucket(nodes["place"], nodes):
+        for bucket, packed in by_bucket(nodes["place"], nodes, count):
             yield bucket, ("nodes", packed)
 
 
@@ -148,9 +149,10 @@ class JoinComponents(beam.DoFn):
         if bucket in self._buckets:
             path = links_path(self._context, self._number, bucket)
             links = np.sort(np.frombuffer(files.read_bytes(path), dtype=LINK), order="node")
-        for number, packed in by_bucket(_component(links, edges["left"]), edges):
+        count = self._context.buckets
+        for number, packed in by_bucket(_component(links, edges["left"]), edges, count):
             yield number, ("edges", packed)
-        for number, packed in by_bucket(_component(links, nodes["place"]), nodes):
+        for number, packed in by_bucket(_component(links, nodes["place"]), nodes, count):
             yield number, ("nodes", packed)
         tally = Tally(edges_joined=len(edges), nodes_joined=len(found), nodes_sent=len(nodes))
         yield bucket, ("tally", msgspec.json.encode(tally))

@@ -22,7 +22,7 @@ from pipelines.beam import beam
 from pipelines.curate.against import index_order, read_index
 from pipelines.curate.keep import keep_columns, keep_order, pair_rank
 from pipelines.curate.numbers import numbers
-from pipelines.curate.resolved import BUCKETS, ResolveContext
+from pipelines.curate.resolved import ResolveContext
 from pipelines.curate.scan import id_bytes
 from pipelines.progress import ProgressLog
 from shards.errors import ReconcileError
@@ -34,13 +34,11 @@ text: the in-process runner takes 650 MB for them (lists, encoded groups and the
 
 ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
 PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
-_HEADER = 8 * (BUCKETS + 2)
-"""Bytes of a pair file's header: the rows that the bucket had, and the partitions' bounds."""
 
 KeepOrder = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
 Pass = list[int]
-"""Numbers of the buckets that are filled together: near ones, and exact ones from `BUCKETS` on."""
+"""Numbers of the buckets that are filled together: near ones, and exact ones from `buckets` on."""
 
 
 def passes(context: ResolveContext, most_rows: int) -> list[Pass]:
@@ -49,11 +47,12 @@ def passes(context: ResolveContext, most_rows: int) -> list[Pass]:
     A pass has a near and an exact bucket at least, however many rows they have.
     """
     count = -(-context.expected_rows // most_rows) if most_rows else 1
-    count = min(max(count, 1), BUCKETS)
+    buckets = context.buckets
+    count = min(max(count, 1), buckets)
     parts: list[Pass] = [[] for _ in range(count)]
-    for bucket in range(2 * BUCKETS):
+    for bucket in range(2 * buckets):
         if not files.exists(pairs_path(context, bucket)):
-            parts[bucket % BUCKETS * count // BUCKETS].append(bucket)
+            parts[bucket % buckets * count // buckets].append(bucket)
     return [part for part in parts if part]
 
 
@@ -65,8 +64,8 @@ class EmitRows(beam.DoFn):
         self._buckets = buckets
 
     def process(self, number: int) -> Iterator[tuple[int, bytes]]:
-        scan = self._context.scan
-        wanted = np.zeros(2 * BUCKETS, dtype=bool)
+        scan, buckets = self._context.scan, self._context.buckets
+        wanted = np.zeros(2 * buckets, dtype=bool)
         wanted[self._buckets] = True
         table, order, readable = self._read(number)
         places = (np.uint64(number) << np.uint64(32)) | np.arange(len(table), dtype=np.uint64)
@@ -78,7 +77,7 @@ class EmitRows(beam.DoFn):
         # Without exact dedup, equal contents are near duplicates like any other: they are still
         # contracted first, so that the outcome does not hang on which pairs a bucket gave.
         exact = np.flatnonzero(readable if scan.recipe.dedup.exact.enabled else banded)
-        bucket = (rows["hash"][exact] % np.uint64(BUCKETS)).astype(np.int64) + BUCKETS
+        bucket = (rows["hash"][exact] % np.uint64(buckets)).astype(np.int64) + buckets
         chosen = wanted[bucket]
         yield from _by_bucket(bucket[chosen], rows[exact[chosen]])
         if banded.any():
@@ -86,7 +85,7 @@ class EmitRows(beam.DoFn):
             width = scan.bands
             raw = np.frombuffer(packed.buffers()[1], dtype="<u8")
             raw = raw[packed.offset * width : (packed.offset + len(packed)) * width]
-            bucket = (raw % np.uint64(BUCKETS)).astype(np.int64)
+            bucket = (raw % np.uint64(buckets)).astype(np.int64)
             hashes = np.flatnonzero(wanted[bucket])
             near = rows[np.flatnonzero(banded)[hashes // width]]
             near["hash"] = raw[hashes]
@@ -150,7 +149,8 @@ class PairRows(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
         bucket, payloads = element
         rows = np.frombuffer(b"".join(payloads), dtype=ROW)
-        write_pairs(self._context, bucket, len(rows), bucket_pairs(rows, exact=bucket >= BUCKETS))
+        exact = bucket >= self._context.buckets
+        write_pairs(self._context, bucket, len(rows), bucket_pairs(rows, exact=exact))
         self._log.add(0, len(rows))
         yield bucket
 
@@ -160,18 +160,18 @@ def pairs_path(context: ResolveContext, bucket: int) -> str:
     return context.graph(f"pairs-{bucket:03d}")
 
 
-def partition_of(pairs: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+def partition_of(pairs: npt.NDArray[np.void], places: int) -> npt.NDArray[np.int64]:
     """Return who verifies each pair: by the fragment of its left end, whose texts lie together."""
-    return np.asarray((pairs["left"] >> np.uint64(32)) % np.uint64(BUCKETS), dtype=np.int64)
+    return np.asarray((pairs["left"] >> np.uint64(32)) % np.uint64(places), dtype=np.int64)
 
 
 def write_pairs(
     context: ResolveContext, bucket: int, rows: int, pairs: npt.NDArray[np.void]
 ) -> None:
     """Write the pairs of a bucket that had `rows` rows, sorted by partition, in one file."""
-    partition = partition_of(pairs)
+    partition = partition_of(pairs, context.places)
     order = np.argsort(partition, kind="stable")
-    bounds = np.searchsorted(partition[order], np.arange(BUCKETS + 1))
+    bounds = np.searchsorted(partition[order], np.arange(context.places + 1))
     header = np.r_[rows, bounds].astype("<i8").tobytes()
     files.write_atomic(pairs_path(context, bucket), header + pairs[order].tobytes())
 
@@ -180,10 +180,12 @@ def read_pairs(
     context: ResolveContext, bucket: int, partition: int
 ) -> tuple[npt.NDArray[np.void], int, int]:
     """Return a bucket's pairs of one partition, and all of its rows and pairs, for the count."""
+    # Its header: the rows that the bucket had, and the partitions' bounds.
+    header = 8 * (context.places + 2)
     with files.open_file(pairs_path(context, bucket)) as file:
-        rows, *bounds = np.frombuffer(file.read(_HEADER), dtype="<i8").tolist()
+        rows, *bounds = np.frombuffer(file.read(header), dtype="<i8").tolist()
         start, end = bounds[partition], bounds[partition + 1]
-        file.seek(_HEADER + start * PAIR.itemsize)
+        file.seek(header + start * PAIR.itemsize)
         pairs = np.frombuffer(file.read((end - start) * PAIR.itemsize), dtype=PAIR)
     return pairs, rows, bounds[-1]
 

@@ -34,7 +34,6 @@ from pipelines.curate.keep import keep_columns, keep_order
 from pipelines.curate.numbers import numbers
 from pipelines.curate.pairs import MOST_ROWS, build_pairs, check_pass, passes, read_pairs
 from pipelines.curate.resolved import (
-    BUCKETS,
     NO_SHARD,
     ResolveContext,
     summary_path,
@@ -63,7 +62,8 @@ class VerifyPairs(beam.DoFn):
         if files.exists(done):
             yield 0, msgspec.json.decode(files.read_bytes(done), type=Verified)
             return
-        read = [read_pairs(self._context, bucket, partition) for bucket in range(2 * BUCKETS)]
+        buckets = range(2 * self._context.buckets)
+        read = [read_pairs(self._context, bucket, partition) for bucket in buckets]
         arrived = np.concatenate([part[0] for part in read])
         pairs = np.unique(arrived)
         edges = np.empty(len(pairs), dtype=EDGE)

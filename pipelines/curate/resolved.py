@@ -19,8 +19,14 @@ from pipelines.curate.decisions import EDGE, NODE, Cluster, decision_table
 from pipelines.curate.scan import ScanContext
 from shards.errors import ReconcileError
 
-BUCKETS = 64
-"""Numbered buckets (and verification partitions): enough to balance workers, few enough to pack."""
+LEAST_BUCKETS = 64
+"""Enough to balance the workers of a small cluster, few enough to pack well."""
+
+BUCKET_ROWS = 4_000_000
+"""Rows of 32 bytes that a bucket has at most on average. A worker holds them three times."""
+
+MOST_PARTITIONS = 2048
+"""Each verification partition opens every bucket's file, so their product must stay in bounds."""
 
 MOST_EDGES = 5_000_000
 """Edges that one worker decides about; more are contracted and decided bucket by bucket, with the
@@ -35,7 +41,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio: Knuth, TAOCP 
 class ResolveContext(Context, frozen=True):
     """What a resolve worker needs: the scan's context, where decisions go, and expected rows.
 
-    `most_edges` never changes a result (see `MOST_EDGES`), so it is in no recipe and in no key.
+    `most_edges` and `bucket_rows` never change a result, so they are in no recipe and in no key.
     """
 
     scan: ScanContext
@@ -43,6 +49,7 @@ class ResolveContext(Context, frozen=True):
     expected_rows: int
     progress: str
     most_edges: int = msgspec.field(default_factory=lambda: MOST_EDGES)
+    bucket_rows: int = msgspec.field(default_factory=lambda: BUCKET_ROWS)
 
     @property
     def home(self) -> str:
@@ -50,9 +57,20 @@ class ResolveContext(Context, frozen=True):
         return self.folder
 
     @property
+    def buckets(self) -> int:
+        """How many numbered buckets rows, links and edges are grouped into: a power of two."""
+        most = -(-self.expected_rows // self.bucket_rows)
+        return max(LEAST_BUCKETS, 1 << (most - 1).bit_length() if most else 1)
+
+    @property
+    def places(self) -> int:
+        """How many partitions there may be: they go by the fragment of a pair's left end."""
+        return min(self.buckets, MOST_PARTITIONS)
+
+    @property
     def partitions(self) -> int:
-        """How many partitions have pairs to verify: they go by the fragment of the left end."""
-        return min(BUCKETS, len(self.scan.fragments) + len(self.scan.earlier.shards))
+        """How many partitions have pairs to verify."""
+        return min(self.places, len(self.scan.fragments) + len(self.scan.earlier.shards))
 
     def earlier(self, number: int) -> EarlierShard | None:
         """Return the index shard that has fragment number `number`: they come after the scan's."""
@@ -132,16 +150,18 @@ def read_partition(
 
 
 def by_bucket(
-    keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.void]
+    keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.void], buckets: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Split rows by the bucket of their keys (places): (bucket, packed rows)."""
-    bucket = ((keys * _SPREAD) >> np.uint64(58)).astype(np.int64)  # the upper 6 bits: 64 buckets
+    """Split rows by the bucket of their keys (places): (bucket, packed rows).
+
+    `buckets` is a power of two.
+    """
+    upper_bits = buckets.bit_length() - 1
+    bucket = ((keys * _SPREAD) >> np.uint64(64 - upper_bits)).astype(np.int64)
     order = np.argsort(bucket, kind="stable")
-    bounds = np.searchsorted(bucket[order], np.arange(BUCKETS + 1))
-    for number in range(BUCKETS):
-        chosen = order[bounds[number] : bounds[number + 1]]
-        if len(chosen):
-            yield number, rows[chosen].tobytes()
+    bounds = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    for number in np.flatnonzero(np.diff(bounds)).tolist():
+        yield number, rows[order[bounds[number] : bounds[number + 1]]].tobytes()
 
 
 def check_count(what: str, found: int, expected: int) -> None:

@@ -157,7 +157,7 @@ def in_a_loop(context, random):
     while (done := read_round(context, number)).changes:
         number += 1
         sent = each(SendLinks(context, number), done.buckets)
-        stars = each(LargeStar(), grouped(sent, random))
+        stars = each(LargeStar(context), grouped(sent, random))
         small = each(SmallStar(context, number), grouped(stars, random))
         each(FinishRound(context, number, done.edges), grouped(small, random))
     graph = decide.read_graph(context)

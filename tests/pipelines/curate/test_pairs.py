@@ -1,8 +1,10 @@
 """Candidate pairs of one bucket."""
 
 import numpy as np
+import pytest
 
 from pipelines.curate.pairs import ROW, bucket_pairs
+from pipelines.curate.resolved import ResolveContext
 
 
 def make_rows(*rows):
@@ -35,3 +37,12 @@ def test_near_rows_pair_within_a_band_hash_only():
 def test_an_empty_bucket_has_no_pairs():
     for exact in (True, False):
         assert len(bucket_pairs(make_rows(), exact=exact)) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "buckets", "places"),
+    [(0, 64, 64), (64 * 10, 64, 64), (64 * 10 + 1, 128, 128), (10**6, 1 << 17, 2048)],
+)
+def test_buckets_grow_with_the_rows_and_partitions_only_so_far(rows, buckets, places):
+    context = ResolveContext(None, "", rows, "", bucket_rows=10)
+    assert (context.buckets, context.places) == (buckets, places)

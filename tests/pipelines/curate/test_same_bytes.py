@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from pipelines.curate import fragments, resolve, scan
+from pipelines.curate import fragments, resolve, resolved, scan
 from pipelines.curate.job import curate
 from pipelines.readers import read_range
 from pipelines.recipe import curate_recipe
@@ -68,6 +68,16 @@ def test_passes_and_chunks(corpus, tmp_path, monkeypatch):
     assert run(tmp_path / "many", corpus / "*") == once
     assert len(labels) > 4
     assert labels == [*(f"pair-{number}" for number in range(1, len(labels))), "verify"]
+
+
+def test_more_buckets(corpus, tmp_path, monkeypatch):
+    once = run(tmp_path / "once", corpus / "*")
+    monkeypatch.setattr(resolved, "BUCKET_ROWS", 5)
+    monkeypatch.setattr(resolved, "MOST_PARTITIONS", 3)
+    monkeypatch.setattr(resolved, "MOST_EDGES", 0)
+    assert run(tmp_path / "many", corpus / "*", range_bytes=2_000) == once
+    pairs = list((tmp_path / "many").rglob("graph-*/pairs-*"))
+    assert len(pairs) >= 2 * 128
 
 
 @pytest.fixture
