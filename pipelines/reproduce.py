@@ -10,10 +10,11 @@ from pipelines.curate.inputs import find_inputs, hash_inputs, plain_hashes
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe, definitions
 from pipelines.runners import JobOptions
+from pipelines.score import read_run, score, score_facts
 from pipelines.tokenize import TokenizeConfig, tokenize
 from shards.config import decode
 from shards.errors import DatasetError, InputError
-from shards.manifest import Manifest
+from shards.manifest import Manifest, made_as
 from tokenizer.folder import read_model
 from tokenizer.model import Tokenizer
 
@@ -25,7 +26,8 @@ def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
     that a changed file is named instead of ending in another id.
 
     Args:
-        dataset: folder of a documents or tokens dataset.
+        dataset: folder of a documents or tokens dataset, scored or not. Of one that was scored
+            the last score is made again, from the dataset that was scored.
         out: a folder that does not hold that dataset.
         options: how to run the job.
 
@@ -34,14 +36,15 @@ def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
 
     Raises:
         DatasetError: `out` is the dataset's own folder, the manifest comes from other versions of
-            the definitions, or a parent dataset or tokenizer is not the one that was used.
+            the definitions, or a parent dataset, tokenizer or run is not the one that was used.
         InputError: an input is missing or has changed.
     """
     manifest = read_dataset(dataset)
     if Path(out).resolve() == Path(dataset).resolve():
         raise DatasetError(f"{out}: is the dataset itself; choose another --out")
-    make = _documents if manifest.content.kind == "documents" else _tokens
-    return manifest.dataset_id, make(manifest, dataset, out, options).dataset_id
+    make = {"documents": _documents, "tokens": _tokens, "scored": _scored}
+    made = make[made_as(manifest.content)](manifest, dataset, out, options)
+    return manifest.dataset_id, made.dataset_id
 
 
 def _documents(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
@@ -79,6 +82,30 @@ def _tokens(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> 
         raise DatasetError(f"{model}: is not the tokenizer that {dataset} was made with")
     config = decode(manifest.content.recipe, "tokenize", TokenizeConfig)
     return tokenize(data, model, out, config, options)[0]
+
+
+def _scored(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
+    """Make the last score again: the column that the dataset that was scored does not have."""
+    data, run = _fact(manifest, "scored", dataset), _fact(manifest, "run", dataset)
+    scores, before = manifest.content.recipe["score"], read_dataset(data)
+    new = sorted(scores.keys() - before.content.recipe.get("score", {}).keys())
+    if len(new) != 1 or scores[new[0]]["data"] != before.dataset_id:
+        raise DatasetError(
+            f"{data}: holds dataset {before.dataset_id}, which is not the one that {dataset} is the"
+            " scores of; restore it, or make it again with `assay tokenize` or `assay score`"
+        )
+    column, by = new[0], scores[new[0]]
+    record = read_run(run)
+    found = score_facts(record, before.dataset_id, by["device"])
+    for name in sorted(by.keys() | found.keys()):
+        if by.get(name) != found.get(name):
+            raise DatasetError(
+                f"{run}: {name} is {found.get(name)!r}, but {dataset} was scored with"
+                f" {by.get(name)!r}; restore the run's folder, or use Assay"
+                f" {manifest.run.get('assay', 'of that time')} if a definition differs"
+            )
+    run_data = manifest.run.get("run_data")
+    return score(data, run, out, options, column=column, device=by["device"], run_data=run_data)[0]
 
 
 def _check_definitions(manifest: Manifest, ours: dict[str, str], dataset: str) -> None:

@@ -26,12 +26,12 @@ from pipelines.score_shards import (
     ScoreContext,
     ScoreResult,
     ScoreShards,
-    read_result,
     worker_command,
 )
+from pipelines.sidecars import read_result
 from shards.errors import DatasetError, RecipeError, ReconcileError
 from shards.hashing import stable_hash
-from shards.manifest import Content, Manifest, ShardEntry, check_files, new_manifest
+from shards.manifest import Content, Manifest, ShardEntry, check_files, made_as, new_manifest
 from shards.tokens import TokenMetadata
 
 RUN = "run.json"
@@ -103,14 +103,7 @@ def score(
         )
     check_tokenizer(parent, record, data, run, read_dataset(run_data) if run_data else None)
     place = device or record.device
-    by = {
-        "data": parent.dataset_id,
-        "run_key": record.run_key,
-        "checkpoint_sha256": record.checkpoint_sha256,
-        "sequence_length": record.config.sequence_length,
-        "device": place,
-        "definition": {"lm_bpb": VERSION, **_of_model(record)},
-    }
+    by = score_facts(record, parent.dataset_id, place)
     key = stable_hash([column, by])
     with own_output(out, "tokens", keep_work=options.keep_work):
         if done := current(out, key):
@@ -119,6 +112,7 @@ def score(
             check_files(data, parent)
         context = ScoreContext(
             data=data,
+            kind=made_as(parent.content),
             out=out,
             entries=parent.content.shards["tokens"],
             tokenizer=_metadata(parent, data),
@@ -138,6 +132,18 @@ def score(
         )
         commit(out, manifest)
     return manifest, True
+
+
+def score_facts(run: ScoringRun, data: str, device: Device) -> dict[str, Any]:
+    """Return all that decides the scores of the dataset `data` (an id) under a run's model."""
+    return {
+        "data": data,
+        "run_key": run.run_key,
+        "checkpoint_sha256": run.checkpoint_sha256,
+        "sequence_length": run.config.sequence_length,
+        "device": device,
+        "definition": {"lm_bpb": VERSION, **_of_model(run)},
+    }
 
 
 def read_run(folder: str) -> ScoringRun:
@@ -233,7 +239,7 @@ def _run(context: ScoreContext, parent: Manifest, options: JobOptions) -> list[S
         run_pipeline(options.runner, build, label="score")
     results = []
     for shard in numbers:
-        result = read_result(context, shard)
+        result = read_result(context, shard, ScoreResult, verify=False)
         if result is None:
             raise ReconcileError(
                 f"score ended but shard {shard} of {len(numbers)} is missing or damaged: run again"

@@ -4,7 +4,6 @@ Shard i of the result is shard i of the tokens dataset with one more column. The
 process of its own (`python -m trainer.score_worker`), since Beam and torch never share one.
 """
 
-import hashlib
 import os
 import re
 import subprocess
@@ -22,7 +21,9 @@ import pyarrow as pa
 import shards.errors
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.context import Context
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import read_result, shard_path, write_result
 from shards.errors import AssayError, CorruptError, PlatformError, RecipeError
 from shards.hashing import BLOCK_BYTES, block_hashes
 from shards.manifest import ShardEntry, remedy
@@ -32,10 +33,14 @@ SLICE_TOKENS = 1 << 18
 """Tokens that the model is sent at a time: some seconds of a small model on one core."""
 
 
-class ScoreContext(msgspec.Struct, frozen=True):
-    """What a worker needs: `entries[i]` is shard i of the tokens dataset `data`."""
+class ScoreContext(Context, frozen=True):
+    """What a worker needs: `entries[i]` is shard i of the tokens dataset `data`.
+
+    `kind` says how that was made (see `shards.manifest.made_as`).
+    """
 
     data: str
+    kind: str
     out: str
     entries: list[ShardEntry]
     tokenizer: TokenMetadata
@@ -43,6 +48,11 @@ class ScoreContext(msgspec.Struct, frozen=True):
     command: list[str]
     results: str
     progress: str
+
+    @property
+    def home(self) -> str:
+        """The folder of sidecars."""
+        return self.results
 
 
 class ScoreResult(msgspec.Struct, frozen=True):
@@ -129,11 +139,10 @@ class ScoreShards(beam.DoFn):
         self._model: ModelProcess | None = None
 
     def process(self, shard: int) -> Iterator[int]:
-        result = read_result(self._context, shard)
+        result = read_result(self._context, shard, ScoreResult)
         if result is None:
             result = self._write(shard)
-            path = _result_path(self._context, shard)
-            files.write_atomic(path, msgspec.json.encode(result))
+            write_result(self._context, shard, result)
         else:
             self._log.add(result.bytes, result.documents)
         yield shard
@@ -145,7 +154,7 @@ class ScoreShards(beam.DoFn):
 
     def _write(self, shard: int) -> ScoreResult:
         context, entry = self._context, self._context.entries[shard]
-        batch = read_batch(files.read_bytes(_place(context.data, entry)), entry)
+        batch = read_batch(files.read_bytes(shard_path(context.data, entry)), entry, context.kind)
         check_column(context.column, batch.schema.names)
         sizes = np.asarray(batch.column("bytes"))
         values = self._score(batch)
@@ -159,7 +168,7 @@ class ScoreShards(beam.DoFn):
             tokens=entry.tokens,
             first_token=entry.first_token,
         )
-        files.write_atomic(_place(context.out, scored), data)
+        files.write_atomic(shard_path(context.out, scored), data)
         bits = np.rint(values.astype(np.float64) * sizes)
         return ScoreResult(scored, len(batch), int(sizes.sum()), int(bits.sum()))
 
@@ -193,8 +202,10 @@ def slices(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     return found
 
 
-def read_batch(data: bytes, entry: ShardEntry) -> pa.RecordBatch:
+def read_batch(data: bytes, entry: ShardEntry, kind: str = "tokens") -> pa.RecordBatch:
     """Decode a token shard whose bytes are `data`, checked against its manifest entry.
+
+    `kind` says how its dataset was made, for error messages.
 
     Raises:
         CorruptError: the bytes do not match the recorded hashes, or are no token shard.
@@ -203,12 +214,11 @@ def read_batch(data: bytes, entry: ShardEntry) -> pa.RecordBatch:
         if found != stated:
             raise CorruptError(
                 f"{entry.path}: block {number} (bytes from {number * BLOCK_BYTES}): expected"
-                f" xxh3-128 {stated}, found {found}; {remedy('tokens')}"
+                f" xxh3-128 {stated}, found {found}; {remedy(kind)}"
             )
     if len(data) != entry.bytes:
         raise CorruptError(
-            f"{entry.path}: {len(data)} bytes, the manifest states {entry.bytes};"
-            f" {remedy('tokens')}"
+            f"{entry.path}: {len(data)} bytes, the manifest states {entry.bytes}; {remedy(kind)}"
         )
     try:
         reader = pa.ipc.open_file(pa.BufferReader(data))
@@ -232,27 +242,6 @@ def check_column(column: str, names: list[str]) -> None:
         )
 
 
-def read_result(context: ScoreContext, shard: int) -> ScoreResult | None:
-    """Return a finished shard's sidecar, or None where it or the shard is not right."""
-    path = _result_path(context, shard)
-    if not files.exists(path):
-        return None
-    result = msgspec.json.decode(files.read_bytes(path), type=ScoreResult)
-    place = _place(context.out, result.entry)
-    if not files.exists(place):
-        return None
-    found = hashlib.sha256(files.read_bytes(place)).hexdigest()
-    return result if found == result.entry.sha256 else None
-
-
 def worker_command(run: str, device: str) -> list[str]:
     """Return the command of a process with the model of a finished run."""
     return [sys.executable, "-m", "trainer.score_worker", run, "--device", device]
-
-
-def _place(folder: str, entry: ShardEntry) -> str:
-    return files.join(folder, *entry.path.split("/"))
-
-
-def _result_path(context: ScoreContext, shard: int) -> str:
-    return files.join(context.results, f"shard-{shard:05d}.json")

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import is_whole
 from pipelines.context import Context
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import read_result, shard_path, write_result
 from shards.manifest import Counts, ShardEntry
 from shards.tokens import TokenMetadata, encode_token_shard, shard_entry
 from tokenizer.account import Account, account_by_language, account_by_source
@@ -116,11 +116,10 @@ class TokenizeShards(beam.DoFn):
         self._tokenizer = Tokenizer(self._context.model)
 
     def process(self, shard: int) -> Iterator[int]:
-        result = read_result(self._context, shard)
+        result = read_result(self._context, shard, ShardResult)
         if result is None:
             result = self._write(shard)
-            path = _result_path(self._context, shard)
-            files.write_atomic(path, msgspec.json.encode(result))
+            write_result(self._context, shard, result)
         counts = result.sources.values()
         self._log.add(sum(c.bytes_read for c in counts), sum(c.read for c in counts))
         yield shard
@@ -128,7 +127,7 @@ class TokenizeShards(beam.DoFn):
     def _write(self, shard: int) -> ShardResult:
         context, tokenizer = self._context, self._tokenizer
         tables = {
-            role: read_documents(files.read_bytes(_place(context.data, entry)), entry)
+            role: read_documents(files.read_bytes(shard_path(context.data, entry)), entry)
             for role, entry in context.inputs[shard].items()
         }
         table, counts, without_text = encode_shard(
@@ -142,25 +141,5 @@ class TokenizeShards(beam.DoFn):
             documents=len(table),
             tokens=sum(count.tokens for count in counts.values()),
         )
-        files.write_atomic(_place(context.out, entry), data)
+        files.write_atomic(shard_path(context.out, entry), data)
         return ShardResult(entry, counts, without_text, account_by_language(table))
-
-
-def read_result(context: TokenizeContext, shard: int, *, verify: bool = True) -> ShardResult | None:
-    """Return a finished shard's sidecar, or None where it or the shard is not right.
-
-    With `verify` the shard is read and hashed; without it, its size is looked at.
-    """
-    path = _result_path(context, shard)
-    if not files.exists(path):
-        return None
-    result = msgspec.json.decode(files.read_bytes(path), type=ShardResult)
-    return result if is_whole(context.out, result.entry, verify=verify) else None
-
-
-def _place(folder: str, entry: ShardEntry) -> str:
-    return files.join(folder, *entry.path.split("/"))
-
-
-def _result_path(context: TokenizeContext, shard: int) -> str:
-    return files.join(context.results, f"shard-{shard:05d}.json")

@@ -241,8 +241,8 @@ def _view(dataset: TokenDataset, run: Run, folder: Path) -> TokenView:
         view = read_view(drawn, dataset, run.select, run.draw)
     else:
         raise DatasetError(
-            f"{drawn}: is gone, which says what of {run.select!r} the run drew ({run.draw}); restore"
-            " it, or remove the run's folder and run it again"
+            f"{drawn}: is gone, which says what of {run.select!r} the run drew ({run.draw}):"
+            " restore it, or remove the run's folder and run it again"
         )
     if view.selection_hash != run.selection_hash:
         what = f"{run.select!r} now keeps" if run.draw == "all" else f"{drawn} has"

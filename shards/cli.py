@@ -57,7 +57,7 @@ def verify_command(dataset: str, quick: bool, quiet: bool) -> None:
     names the file and, for bytes that changed, the 1 MiB block.
     """
     from shards.inspect import human_bytes
-    from shards.manifest import remedy
+    from shards.manifest import made_as, remedy
     from shards.remote import open_manifest
     from shards.verify import QUICK_BLOCKS, verify
 
@@ -72,7 +72,7 @@ def verify_command(dataset: str, quick: bool, quiet: bool) -> None:
         files = len({problem.path for problem in problems})
         console.print(
             f"[bold red]error:[/] {escape(dataset)}: problems: {len(problems)}, files: {files};"
-            f" {remedy(content.kind, files)}",
+            f" {remedy(made_as(content), files)}",
             soft_wrap=True,
         )
         sys.exit(1)

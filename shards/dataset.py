@@ -18,7 +18,7 @@ from shards.cache import BlockCache, CacheOptions
 from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError
 from shards.gather import FULL, gather, gather_packed, gather_samples
 from shards.hashing import BLOCK_BYTES, xxh128
-from shards.manifest import Manifest, ShardEntry, check_files, read_manifest, remedy
+from shards.manifest import Manifest, ShardEntry, check_files, made_as, read_manifest, remedy
 from shards.order import windowed_order
 from shards.remote import Remote, is_remote
 from shards.select import select
@@ -252,7 +252,7 @@ class TokenDataset:
                     raise CorruptError(
                         f"{self.folder / entry.path}: block {block} (bytes from"
                         f" {block * BLOCK_BYTES}): expected xxh3-128 {entry.blocks[block]}, found"
-                        f" {found}; {remedy('tokens')}"
+                        f" {found}; {remedy(made_as(self.manifest.content))}"
                     )
                 self._verified[base + block] = 1
 
@@ -276,14 +276,23 @@ class TokenView:
         bytes: raw UTF-8 bytes of the documents' texts.
         selection_hash: 32 hex digits that identify the selected ranges: two expressions that keep
             the same documents have the same hash.
+        draw: "all" where the view has all that `expression` selects, each document once; else in
+            words what of it.
     """
 
     def __init__(
-        self, dataset: TokenDataset, expression: str, segments: Int64, documents: int, size: int
+        self,
+        dataset: TokenDataset,
+        expression: str,
+        segments: Int64,
+        documents: int,
+        size: int,
+        draw: str = "all",
     ) -> None:
         """Take `segments: int64[G, 5]`: shard, first row, rows, first token, tokens."""
         self.dataset = dataset
         self.expression = expression
+        self.draw = draw
         self.documents = documents
         self.bytes = size
         self._shard, self._row, self._rows, self._start, lengths = np.ascontiguousarray(segments.T)
@@ -294,6 +303,12 @@ class TokenView:
         itemsize = token_dtype(dataset.vocab_size).itemsize
         verified = dataset._verified
         self._kernel = (dataset._places, itemsize, verified, self._segments, self._cumulative)
+
+    @property
+    def segments(self) -> Int64:
+        """int64[G, 5]: shard, first row, rows, first token and tokens of each run of documents."""
+        lengths = np.diff(self._cumulative)
+        return np.stack([self._shard, self._row, self._rows, self._start, lengths], axis=1)
 
     def gather(self, start: int, length: int, out: Int64) -> Int64:
         """Copy tokens [start, start + length) of the stream into `out: int64[>= length]`.
@@ -367,6 +382,13 @@ class TokenView:
             tries = self._count(tries, row)
             place = windowed_order(indices[row : row + 1], samples, seed, chunk, chunks)
             self._verify(int(place[0]) * T, int(lengths[row]))
+
+    def places(self, indices: Int64, samples: int, seed: int, window: Window = NO_WINDOW) -> Int64:
+        """Return which samples of the stream, int64[B], the global indices int64[B] read.
+
+        Args: as for `gather_samples`, which reads the same ones.
+        """
+        return windowed_order(indices, samples, seed, *window)
 
     def gather_packed(
         self, packed: Int64, first_piece: Int64, starts: Int64, sizes: Int64, out: Int64
@@ -503,11 +525,11 @@ def view_of(
         shard = dataset.shard(index)
         documents += int(np.count_nonzero(chosen))
         size += int(np.asarray(shard.batch.column("bytes"))[chosen].sum())
-        parts.append(_segments(index, chosen, shard.offsets))
+        parts.append(segments_of(index, chosen, shard.offsets))
     return TokenView(dataset, expression, np.concatenate(parts), documents, size)
 
 
-def _segments(index: int, chosen: npt.NDArray[np.bool_], offsets: Int64) -> Int64:
+def segments_of(index: int, chosen: npt.NDArray[np.bool_], offsets: Int64) -> Int64:
     """Merge runs of chosen rows: int64[G, 5] of shard, first row, rows, first token, tokens."""
     edges = np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8))
     first, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

@@ -18,8 +18,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-_MAKERS = {"documents": "curate", "tokens": "tokenize"}
-"""The command that makes each kind of dataset."""
+_MAKERS = {"documents": "curate", "tokens": "tokenize", "scored": "score"}
+"""The command that makes each kind of dataset, by `made_as`."""
 
 
 class ShardEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,7 +218,9 @@ def check_files(folder: str | Path, manifest: Manifest) -> None:
         DatasetError: a shard is missing.
         CorruptError: a shard has another size than the manifest says.
     """
-    again = f"make the dataset again with `assay {_MAKERS[manifest.content.kind]}`, or restore it"
+    again = (
+        f"make the dataset again with `assay {_MAKERS[made_as(manifest.content)]}`, or restore it"
+    )
     for entries in manifest.content.shards.values():
         for entry in entries:
             path = Path(folder) / entry.path
@@ -229,11 +231,20 @@ def check_files(folder: str | Path, manifest: Manifest) -> None:
                 raise CorruptError(f"{path}: {size} bytes, expected {entry.bytes}; {again}")
 
 
+def made_as(content: Content) -> str:
+    """Return "scored" for a tokens dataset that `assay score` made, else the dataset's kind."""
+    return "scored" if "score" in content.recipe else content.kind
+
+
 def remedy(kind: str, files: int = 1) -> str:
     """Return what to do about shards whose bytes changed, for error messages.
 
     The command that made it looks at sizes only, and would say that it is up to date: so a
     shard must be deleted before it makes the dataset again.
+
+    Args:
+        kind: of the dataset, by `made_as`: another command than its own would overwrite it.
+        files: how many changed.
     """
     this, it = ("this file", "it") if files == 1 else ("these files", "them")
     return f"restore {this}, or delete {it} and run `assay {_MAKERS[kind]}` again"

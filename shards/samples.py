@@ -11,7 +11,7 @@ import numpy as np
 
 from shards.dataset import Gathered, Int64, TokenView
 from shards.errors import TrainingError
-from shards.order import ORDER_VERSION, WINDOW_VERSION, windowed_order
+from shards.order import ORDER_VERSION, WINDOW_VERSION
 from shards.window import NO_WINDOW, Window
 
 Range = tuple[int, int]
@@ -68,10 +68,10 @@ class StreamSamples:
     def sample(self, number: int, seed: int) -> int:
         """Return which sample of the view that is, in the order of its stream."""
         numbers = np.array([number], np.int64)
-        return int(windowed_order(numbers, self.count, seed, *self.window)[0])
+        return int(self.view.places(numbers, self.count, seed, self.window)[0])
 
     def ranges(self, numbers: Int64, seed: int) -> list[Range]:
         """Return one piece of the stream for each sample."""
-        starts = windowed_order(numbers, self.count, seed, *self.window) * self._length
+        starts = self.view.places(numbers, self.count, seed, self.window) * self._length
         lengths = np.minimum(self._length + 1, self.view.tokens - starts)
         return list(zip(starts.tolist(), lengths.tolist(), strict=True))

@@ -58,6 +58,23 @@ def select(batch: pa.RecordBatch | pa.Table, expression: str) -> npt.NDArray[np.
     return np.asarray(chosen.to_numpy(zero_copy_only=False), np.bool_)
 
 
+def arithmetic(batch: pa.RecordBatch | pa.Table, expression: str) -> npt.NDArray[np.float64]:
+    """Return `float64[n]`: arithmetic over columns for each of the n rows; NaN where one is null.
+
+    Raises:
+        RecipeError: as `select`, or the expression is not a number.
+    """
+    try:
+        found = _Evaluation(batch, expression).number(_parse(expression))
+        found = found.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise RecipeError(f"selection {expression!r}: {error}") from None
+    if isinstance(found, pa.Scalar):
+        value = found.as_py()
+        return np.full(batch.num_rows, np.nan if value is None else value, np.float64)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
+
+
 def _parse(expression: str) -> ast.expr:
     try:
         return ast.parse(expression.strip(), mode="eval").body
@@ -145,9 +162,9 @@ class _Evaluation:
                 except (OverflowError, pa.ArrowInvalid):
                     raise self._error(node, "does not fit into 64 bits") from None
             case ast.UnaryOp(ast.USub(), operand):
-                return pc.negate(self._number(operand))
+                return pc.negate(self.number(operand))
             case ast.BinOp(left, op, right) if type(op) in _ARITHMETIC:
-                one, other = self._number(left), self._number(right)
+                one, other = self.number(left), self.number(right)
                 if isinstance(op, ast.Div):  # true division, as in Python; x / 0 is inf or NaN
                     one, other = one.cast(pa.float64()), other.cast(pa.float64())
                 return _ARITHMETIC[type(op)](one, other)
@@ -156,7 +173,7 @@ class _Evaluation:
             case _:
                 raise self._error(node, f"uses what a selection cannot: it may use {_ALLOWED}")
 
-    def _number(self, node: ast.expr) -> Any:
+    def number(self, node: ast.expr) -> Any:
         """Evaluate a node that must be a number, as int64 or float64 so that it cannot wrap."""
         value = self._value(node)
         if _kind(value) != "number":

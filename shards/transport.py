@@ -25,6 +25,7 @@ from shards.manifest import (
     check_paths,
     decode_manifest,
     encode_manifest,
+    made_as,
     read_manifest,
     remedy,
 )
@@ -58,7 +59,7 @@ def pack(
     names = [entry.path + SUFFIX for entry in _entries(manifest)]
     _check_output(out, {*names, MANIFEST + SUFFIX})
     (out / (MANIFEST + SUFFIX)).unlink(missing_ok=True)
-    instead = remedy(manifest.content.kind)
+    instead = remedy(made_as(manifest.content))
 
     def work(entry: ShardEntry) -> int:
         target = out / (entry.path + SUFFIX)

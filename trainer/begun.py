@@ -7,6 +7,7 @@ import msgspec
 
 from shards.batches import order_definitions
 from shards.dataset import TokenView
+from shards.view_file import VIEW, write_view
 from trainer.config import DEFINITIONS, TrainConfig
 from trainer.records import write_record
 
@@ -14,10 +15,14 @@ BEGUN = "begun.json"
 
 
 class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`begun.json`: of `run.json` what is known from the start; fields as there."""
+    """`begun.json`: of `run.json` what is known from the start; fields as there.
+
+    Where `draw` is not "all", `documents.npz` beside it has the documents that were drawn.
+    """
 
     dataset_id: str
     select: str
+    draw: str
     selection_hash: str
     seed: int
     steps: int
@@ -37,10 +42,15 @@ def places_of(view: TokenView, world_size: int) -> dict[str, Any]:
 
 
 def write_begun(folder: Path, view: TokenView, config: TrainConfig, world_size: int) -> None:
-    """Write `begun.json`, whole or not at all."""
+    """Write `begun.json`, whole or not at all, and before it which documents were drawn."""
+    if view.draw == "all":
+        (folder / VIEW).unlink(missing_ok=True)  # of another run in this folder
+    else:
+        write_view(folder / VIEW, view)
     record = Begun(
         dataset_id=view.dataset.dataset_id,
         select=view.expression,
+        draw=view.draw,
         selection_hash=view.selection_hash,
         seed=config.seed,
         steps=config.total_steps,

@@ -88,7 +88,9 @@ def train_command(
     """Train one model on a selection of a tokens dataset.
 
     A dataset at a URL is read through a cache, each block verified. Without --select and --arm it
-    trains on the study's control. A run that was stopped goes on where it was, and a finished one
+    trains on the study's control. Validation documents that the arms may read (study.max_overlap)
+    are taken out if the recipe has a [study] table or --arm is given, as in the study itself; with
+    --select, or without that table, study.valid is taken as it is. A run that was stopped goes on where it was, and a finished one
     is not run again. SIGTERM and SIGUSR1 stop it with a checkpoint and exit code 75, ^C with 130.
     """
     table = load_recipe(recipe, overrides)
@@ -114,10 +116,10 @@ def train_command(
     else:
         check_apart(dataset, select, study.valid, "--select")
         view = dataset.select(select)
-    if arm is None:
+    if arm is not None or (select is None and "study" in table):
+        valid = open_valid(dataset, study, config)  # as the study does for this arm
+    else:
         valid = read_documents(dataset, study.valid, config.eval_tokens)
-    else:  # a run of a study, which takes out what arms may read
-        valid = open_valid(dataset, study, config)
     if dry_run:
         click.echo(f"would train on {what}: {_size(config, dataset.vocab_size)}")
         click.echo(f"{view.documents} documents, {view.tokens} tokens; {len(valid)} to validate on")

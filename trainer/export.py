@@ -12,12 +12,11 @@ import msgspec
 from torch import Tensor
 
 from shards.atomic import write_atomic
-from shards.errors import DatasetError
-from trainer.checkpoint import load_checkpoint
 from trainer.config import ModelConfig
 from trainer.model import NORM_EPSILON
-from trainer.records import RUN, RunRecord, read_record
+from trainer.records import RunRecord
 from trainer.tensor_file import encode_tensors
+from trainer.trained import load_trained
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -30,18 +29,10 @@ def export_run(run: Path, out: Path) -> RunRecord:
         DatasetError: `run` is not the folder of a finished run, or its checkpoint is gone.
         CorruptError: the record or the checkpoint is not as it was written.
     """
-    if not (run / RUN).exists():
-        raise DatasetError(f"{run}: has no {RUN}: not the folder of a run that is finished")
-    record = read_record(run / RUN, RunRecord)
-    found = load_checkpoint(run, record.run_key)
-    if found is None or found.entry.step != record.steps:
-        raise DatasetError(
-            f"{run}: has no checkpoint of step {record.steps}, the run's last: remove {RUN} and"
-            " train again"
-        )
+    record, state = load_trained(run)
     origin = {"run_key": record.run_key, "dataset_id": record.dataset_id}
     length = record.config.sequence_length
-    write_model(out, found.state["model"], record.config.model, length, origin)
+    write_model(out, state, record.config.model, length, origin)
     return record
 
 

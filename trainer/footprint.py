@@ -35,14 +35,16 @@ class Footprint(NamedTuple):
 def footprint(
     config: TrainConfig, vocabulary: int, world_size: int = 1, *, gpu: bool = False
 ) -> Footprint:
-    """Estimate a rank's memory at the peak of a step, without recomputation.
+    """Estimate a rank's memory at the peak of a step.
 
     Every rank of "ddp" has all weights, one of "fsdp2" its share (gains, which all have, are not
     worth a term). Moments: two a parameter for AdamW, one for Muon's matrices. Activations: about
-    10 D + 3 F values a layer and position, in bf16 on a GPU. "ddp" copies all gradients end to end
-    to exchange them and keeps a share of the sums (`trainer/reduce.py`); "fsdp2" keeps a share of
-    the sums and has the two largest of its modules whole at a time. Muon gathers all updates and
-    orthogonalises them: a value a parameter twice. An estimate: allocators add a tenth or so.
+    10 D + 3 F values a layer and position, in bf16 on a GPU; with `recompute` those of one layer,
+    and the input of each, D values in fp32 as the residual stream is (Chen et al. 2016). "ddp"
+    copies all gradients end to end to exchange them and keeps a share of the sums
+    (`trainer/reduce.py`); "fsdp2" keeps a share of the sums and has the two largest of its modules
+    whole at a time. Muon gathers all updates and orthogonalises them: a value a parameter twice. An
+    estimate: allocators add a tenth or so.
     """
     model = config.model
     parameters = parameter_count(model, vocabulary)
@@ -59,14 +61,16 @@ def footprint(
         working = max(working, parameters + parameters // world_size)
     positions = config.batch_tokens // config.microbatches
     gate = 2 if model.activation == "swiglu" else 1
-    values = positions * model.layers * (10 * model.dim + 3 * gate * model.hidden)
+    layer = positions * (10 * model.dim + 3 * gate * model.hidden)
+    inputs = positions * model.layers * model.dim if config.recompute else 0
     copied = (parameters + moments) // share if config.checkpoint_async else 0
     narrow = gpu and config.precision != "fp32"
     return Footprint(
         weights=FP32 * parameters // share,
         gradients=FP32 * parameters // share,
         moments=FP32 * moments // share,
-        activations=(BF16 if narrow else FP32) * values,
+        activations=(BF16 if narrow else FP32) * layer * (1 if config.recompute else model.layers)
+        + FP32 * inputs,
         working=FP32 * working,
         copy=FP32 * copied,
     )

@@ -283,7 +283,9 @@ def _finish(
     record = RunRecord(
         run_key=run.key,
         dataset_id=view.dataset.dataset_id,
+        tokenizer_sha256=view.dataset.metadata.tokenizer_sha256,
         select=view.expression,
+        draw=view.draw,
         selection_hash=view.selection_hash,
         valid_hash=valid.digest(),
         seed=config.seed,

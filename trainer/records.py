@@ -82,14 +82,17 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     `tokens` were trained on (positions: the padding of a selection's last sample counts),
     `unique_tokens` of them for the first time, out of `available_tokens` in the selection; `epochs`
-    = tokens / available. `baselines` were fitted to what the run read.
+    = tokens / available. `baselines` were fitted to what the run read. `draw` says what of `select`
+    it read: "all", or in words what is listed in `documents.npz` (`shards/view_file.py`).
     `facts` holds what may differ between two equal runs: time, speed, versions.
     """
 
     format: int = 1
     run_key: str
     dataset_id: str
+    tokenizer_sha256: str = ""
     select: str
+    draw: str = "all"
     selection_hash: str
     valid_hash: str
     seed: int
@@ -211,9 +214,10 @@ class ValidResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`study.json`: every arm trains on the same number of tokens with the same FLOPs.
 
-    `verdict` is that of the study: INCONCLUSIVE if the gate failed, otherwise "conclusive".
-    `tokens_needed` are more tokens a run to pass the gate, at least and at most (None: unknown), if
-    it failed. `detectable_difference` (bits per byte) is what the study could see with a chance of
+    `gate_passed`: the control and some other arm beat their baselines in every run; `verdict` is
+    then "conclusive", otherwise INCONCLUSIVE. An arm that alone does not is INCONCLUSIVE alone.
+    `tokens_needed` are more tokens a run for all to beat them, at least and at most (None:
+    unknown), if some run does not. `detectable_difference` (bits per byte) is what the study could see with a chance of
     80 %, by the standard deviations that its recipe expects. `train` has the settings that the
     `sweep` chose, if there was one.
     """

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shards.errors import CorruptError, DatasetError, TrainingError
-from trainer.checkpoint import load_checkpoint
+from shards.errors import TrainingError
 from trainer.data import Documents
 from trainer.evaluate import evaluate
 from trainer.model import Transformer
-from trainer.records import RUN, RunRecord, read_record
+from trainer.trained import load_trained
 
 
 @dataclass(frozen=True)
@@ -49,23 +48,9 @@ def load_model(run: Path, device: str) -> TrainedModel:
         CorruptError: the record or the checkpoint is not as it was written.
         TrainingError: there is no such device here.
     """
-    if not (run / RUN).exists():
-        raise DatasetError(f"{run}: has no {RUN}: not the folder of a run that is finished")
-    record = read_record(run / RUN, RunRecord)
-    found = load_checkpoint(run, record.run_key)
-    if found is None or found.entry.step != record.steps:
-        raise DatasetError(
-            f"{run}: has no checkpoint of step {record.steps}, the run's last: remove {RUN} and"
-            " train again"
-        )
-    if found.entry.sha256 != record.checkpoint_sha256:
-        raise CorruptError(
-            f"{run}: the checkpoint of step {record.steps} has sha256 {found.entry.sha256}, but"
-            f" {RUN} states {record.checkpoint_sha256}: remove {RUN} and train again"
-        )
+    record, state = load_trained(run)
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device cuda: torch sees no GPU here; use --device cpu")
-    state = found.state["model"]
     vocabulary, length = len(state["embedding"]), record.config.sequence_length
     model = Transformer(record.config.model, vocabulary, length)
     model.load_state_dict(state)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from trainer.config import TrainConfig
 from trainer.records import ArmResult, RunRecord, StudyRecord
+from trainer.study_controls import without_random
 
 
 def quantity(value: float) -> str:
@@ -93,13 +94,17 @@ def _interval(arm: ArmResult) -> str:
 
 
 def study_summary(record: StudyRecord) -> dict[str, Any]:
-    """Return the plain data that `--json` prints; `baselines` are those of the control."""
+    """Return the plain data that `--json` prints; `baselines` are those of the control.
+
+    `without_random`: arms smaller than the control with no random subset of equal size beside them.
+    """
     return {
         "dataset_id": record.dataset_id,
         "verdict": record.verdict,
         "sentence": record.sentence,
         "gate_passed": record.gate_passed,
         "control": record.control,
+        "without_random": without_random(record.arms, record.study),
         "tokens": record.tokens,
         "flops": record.flops,
         "zstd_bpb": record.valid.zstd_bpb,

@@ -22,6 +22,10 @@ started: 0.75 to 0.9 in runs of the demo's model and of one of 4 M parameters on
 EXPECTED_MFU = 0.39
 """The same for a GPU whose peak is in the table: Llama 3 8B compiled on 8 H100 (torchtitan)."""
 
+RECOMPUTE_COST = 4 / 3
+"""FLOPs of a step with recomputation over those without: forward (1), again (1) and backward (2),
+over forward and backward (3)."""
+
 ROUNDS = 7
 MAX_ROWS = 2048
 
@@ -87,7 +91,8 @@ def expected_tokens_per_s(
     """Estimate the speed of a run that was not started, on `world_size` devices of a peak."""
     flops = flops_per_token(config.model, vocabulary, config.sequence_length)
     share = EXPECTED_SHARE if found.source.startswith("measured") else EXPECTED_MFU
-    return share * found.flops_per_s * world_size / flops
+    again = RECOMPUTE_COST if config.recompute else 1
+    return share * found.flops_per_s * world_size / (again * flops)
 
 
 def _wait(device: torch.device) -> None:

@@ -108,7 +108,10 @@ def open_valid(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
         RecipeError: a selection is not one, or the validation's is empty.
         TrainingError: fewer than two documents are left.
     """
-    return decontaminate(dataset, study, _read_valid(dataset, study, train_config))[0]
+    valid = _read_valid(dataset, study, train_config)
+    if study.max_overlap == 1:  # none can have more, so what the arms hold need not be read
+        return valid
+    return decontaminate(dataset, study, valid)[0]
 
 
 def _budget(config: TrainConfig) -> int:

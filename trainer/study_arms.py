@@ -126,17 +126,20 @@ class _Opened:
             for name, mask in masks.items():
                 what = f"study.budget = 'unique': arm {name}"
                 chosen[name] = everything.draw(mask, wanted, what, seed)
+        draws = draw_words(study)
         return {
-            name: self._arm(chosen[name], selections[name], orders.get(name))
+            name: self._arm(chosen[name], selections[name], draws[name], orders.get(name))
             for name in study.arm_names
         }
 
-    def _arm(self, copies: Mask | Ints, select: str, order: tuple[Floats, int] | None) -> Arm:
+    def _arm(
+        self, copies: Mask | Ints, select: str, draw: str, order: tuple[Floats, int] | None
+    ) -> Arm:
         mask = np.asarray(copies, np.bool_)
         view = (
-            self._all.view(copies, select)
+            self._all.view(copies, select, draw)
             if order is None
-            else self._all.ordered_view(mask, order[0], order[1], select)
+            else self._all.ordered_view(mask, *order, select, draw)
         )
         size = self._all.bytes * np.asarray(copies, np.int64)
         known = mask & (self._cell >= 0)

@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shards.dataset import Gathered, TokenDataset, TokenView, _segments
+from shards.dataset import TokenDataset, TokenView, segments_of
 from shards.errors import RecipeError
-from shards.hashing import xxh128
-from shards.order import permute
-from shards.select import _Evaluation, _parse, select
-from shards.window import NO_WINDOW, Window
+from shards.ordered import OrderedView
+from shards.select import arithmetic, columns, select
 from trainer.study_config import Cells
 
 Mask = npt.NDArray[np.bool_]
@@ -28,9 +26,6 @@ Floats = npt.NDArray[np.float64]
 _SALT = np.uint64(0x4153_5341_5900_0002)
 """Keeps the order of draws apart from everything else that goes by document id; the last digits
 are the version of the draw."""
-
-CURRICULUM = "curriculum/1"
-"""Name and version of the order of `OrderedView`; part of its selection hash."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +119,15 @@ class Catalogue:
         Raises:
             RecipeError: it is not arithmetic over this dataset's columns; errors name the key.
         """
-        found = []
-        for index in range(len(self.dataset.entries)):
-            batch = self.dataset.shard(index).batch
-            try:
-                value = _Evaluation(batch, expression)._number(_parse(expression))
-            except RecipeError as error:
-                message = str(error).replace("selection ", "signal ", 1)
-                raise RecipeError(f"{key}: {message}") from None
-            if isinstance(value, pa.Scalar):
-                raise RecipeError(f"{key} = {expression!r}: names no column, so it tells nothing")
-            numbers = value.cast(pa.float64()).to_numpy(zero_copy_only=False)
-            found.append(np.asarray(numbers, np.float64))
+        shards = range(len(self.dataset.entries))
+        try:
+            named = columns(expression)
+            found = [arithmetic(self.dataset.shard(index).batch, expression) for index in shards]
+        except RecipeError as error:
+            message = str(error).replace("selection ", "signal ", 1)
+            raise RecipeError(f"{key}: {message}") from None
+        if not named:
+            raise RecipeError(f"{key} = {expression!r}: names no column, so it tells nothing")
         return np.concatenate(found)
 
     def tokens(self, mask: Mask) -> int:
@@ -199,22 +191,24 @@ class Catalogue:
         names = [f"{source}/{n + 1}" for source in self.dataset.sources for n in range(cells.bins)]
         return cell.astype(np.int64), names
 
-    def view(self, copies: Mask | Ints, expression: str) -> TokenView:
-        """Return the view of documents, each as often as `copies` says (a mask: once)."""
+    def view(self, copies: Mask | Ints, expression: str, draw: str) -> TokenView:
+        """Return the view of documents, each as often as `copies` says (a mask: once).
+
+        `draw` says which of those that `expression` selects they are: see `TokenView`.
+        """
         counts = np.asarray(copies, np.int64)
         parts = [np.zeros((0, 5), np.int64)]
         for level in range(1, int(counts.max(initial=0)) + 1):
             for index, (first, end) in enumerate(zip(self.borders, self.borders[1:], strict=False)):
                 chosen = counts[first:end] >= level
-                parts.append(_segments(index, chosen, self.dataset.shard(index).offsets))
+                parts.append(segments_of(index, chosen, self.dataset.shard(index).offsets))
         size = int((self.bytes * counts).sum())
-        return TokenView(
-            self.dataset, expression, np.concatenate(parts), int(np.count_nonzero(counts)), size
-        )
+        documents = int(np.count_nonzero(counts))
+        return TokenView(self.dataset, expression, np.concatenate(parts), documents, size, draw)
 
     def ordered_view(
-        self, mask: Mask, values: Floats, stages: int, expression: str
-    ) -> "OrderedView":
+        self, mask: Mask, values: Floats, stages: int, expression: str, draw: str
+    ) -> OrderedView:
         """Return the view that reads documents by ascending value (see `OrderedView`)."""
         chosen = self.order(0)[mask[self.order(0)]]
         chosen = chosen[np.argsort(values[chosen], kind="stable")]
@@ -224,57 +218,9 @@ class Catalogue:
         start = before[chosen] - before[self.borders[shard]]
         lengths = self.lengths[chosen]
         segments = np.stack([shard, row, np.ones_like(row), start, lengths], axis=1)
+        segments = segments.astype(np.int64)
         size = int(self.bytes[chosen].sum())
-        return OrderedView(
-            self.dataset, expression, segments.astype(np.int64), len(chosen), size, stages
-        )
-
-
-class OrderedView(TokenView):
-    """A view that decides in which order a loader reads its samples: from its first to its last.
-
-    Each epoch is cut into `stages` equal parts, read one after the other; inside a part samples are
-    permuted by the loader's seed, so that a batch is not made of neighbours.
-    """
-
-    def __init__(
-        self,
-        dataset: TokenDataset,
-        expression: str,
-        segments: Ints,
-        documents: int,
-        size: int,
-        stages: int,
-    ) -> None:
-        super().__init__(dataset, expression, segments, documents, size)
-        self._stages = stages
-        self.selection_hash = xxh128(f"{CURRICULUM} {stages} {self.selection_hash}".encode()).hex()
-
-    def gather_samples(
-        self, indices: Ints, samples: int, seed: int, out: Ints, window: Window = NO_WINDOW
-    ) -> Gathered:
-        """Copy samples in the order of this view; else as `TokenView.gather_samples`.
-
-        Raises:
-            CorruptError: a touched block does not match its hash.
-        """
-        T = out.shape[1] - 1
-        starts = self.places(indices, samples, seed) * T
-        lengths = np.minimum(T + 1, self.tokens - starts)
-        self.gather_rows(starts, lengths, out)
-        out[np.arange(T + 1) >= lengths[:, np.newaxis]] = self.dataset.eos_id
-        return lengths, bool(lengths.min(initial=T + 1) == T + 1)
-
-    def places(self, indices: Ints, samples: int, seed: int) -> Ints:
-        """Return which samples of the stream, int64[B], the global indices int64[B] read."""
-        size = -(-samples // self._stages)
-        found = np.empty_like(indices)
-        for i, g in enumerate(indices.tolist()):
-            epoch, place = divmod(g, samples)
-            stage, inside = divmod(place, size)
-            here = min(size, samples - stage * size)
-            found[i] = stage * size + permute(inside, here, seed, epoch * self._stages + stage)
-        return found
+        return OrderedView(self.dataset, expression, segments, len(chosen), size, stages, draw)
 
 
 def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

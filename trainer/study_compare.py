@@ -79,7 +79,9 @@ def _change(a: ArmResult, b: ArmResult) -> ArmChange:
         verdict_a=a.verdict,
         verdict_b=b.verdict,
         answer=(
-            "confirmed"
+            "open"
+            if "INCONCLUSIVE" in (a.verdict, b.verdict)
+            else "confirmed"
             if a.verdict == b.verdict
             else "open"
             if both.low <= 0 <= both.high

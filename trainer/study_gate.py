@@ -1,4 +1,8 @@
-"""The gate: is every run trained enough to judge data, and if not, how much is missing?"""
+"""The gate: which arms are trained enough to judge data, and if not all, how much is missing?
+
+An arm passes with all its runs. One that fails is INCONCLUSIVE alone: the others are compared with
+the control and not with it. A control that fails takes all with it.
+"""
 
 import numpy as np
 
@@ -16,6 +20,17 @@ def curve_points(run: RunRecord) -> Curve:
         np.array([point.tokens for point in run.curve], np.float64),
         np.array([point.valid_bpb for point in run.curve], np.float64),
     )
+
+
+def judged_arms(arms: dict[str, ArmResult], control: str) -> set[str]:
+    """Return the arms whose difference from the control may be read: both passed the gate.
+
+    Holm's procedure is over all arms nevertheless: what it calls wrongly with a chance of at most
+    its level holds of any part of them, and how many are compared does not depend on the runs.
+    """
+    if not arms[control].beats_baselines:
+        return set()
+    return {name for name, arm in arms.items() if arm.beats_baselines and name != control}
 
 
 def gate_need(arms: dict[str, ArmResult], runs: dict[str, list[RunRecord]]) -> Need:
@@ -47,15 +62,23 @@ def _largest(values: list[float | None]) -> float | None:
     return max(known) if known and len(known) == len(values) else None
 
 
-def gate_sentence(arms: dict[str, ArmResult], need: Need | None) -> str:
+def gate_sentence(arms: dict[str, ArmResult], control: str, need: Need | None) -> str:
     """Say whether all runs beat their baselines, and what those that do not would need."""
     runs = [seed for arm in arms.values() for seed in arm.seeds]
     failed = [seed.run for seed in runs if not seed.beats_baselines]
     if need is None:
         return f"all {len(runs)} runs beat the unigram and bigram models of what they read"
+    judged = judged_arms(arms, control)
+    lost = [name for name in arms if name != control and name not in judged]
+    if judged:
+        which = f"so nothing is said of {', '.join(lost)}, and the other arms are judged"
+    elif arms[control].beats_baselines:
+        which = "so nothing is said of any arm"
+    else:
+        which = f"those of the control {control} among them, so nothing is said of any arm"
     return (
         f"{len(failed)} of {len(runs)} runs did not beat the unigram and bigram models of what they"
-        f" read ({_few(failed)}): the models are too little trained to judge data; raise"
+        f" read ({_few(failed)}), {which}: such models are too little trained to judge data; raise"
         f" train.tokens{_need_words(need)}"
     )
 

@@ -3,6 +3,7 @@
 from trainer.records import ArmResult, StudyRecord
 from trainer.show import coverage, quantity, signed
 from trainer.study_config import StudyConfig
+from trainer.study_controls import caution, without_random
 from trainer.study_sections import (
     control_rows,
     extra_sections,
@@ -17,9 +18,12 @@ _WIDTH = 41
 
 def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
     """Say in plain words what the intervals show."""
-    parts = []
+    parts, failed = [], []
     for name, arm in arms.items():
         if arm.delta is None or arm.ci_low is None or arm.ci_high is None:
+            continue
+        if arm.verdict == "INCONCLUSIVE":
+            failed.append(name)
             continue
         numbers = (
             f"{signed(arm.delta)} bits per byte"
@@ -28,6 +32,8 @@ def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
         if arm.random_delta is not None and arm.random_ci is not None:
             low, high = map(signed, arm.random_ci)
             numbers += f" and {signed(arm.random_delta)} ({low} to {high}) from its random subset"
+            if not arms[f"random-{name}"].beats_baselines:
+                numbers += " (INCONCLUSIVE: that does not beat its baselines)"
         if arm.verdict == "no difference seen":
             parts.append(f"no difference seen between {name} and {study.control}: {numbers}")
         else:
@@ -37,7 +43,8 @@ def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
             parts.append(
                 f"{name} is {better} than {study.control}: {numbers}, {share} {fewer} bits"
             )
-    return f"With {len(study.seeds)} seeds, " + "; ".join(parts) + "."
+    answer = f"With {len(study.seeds)} seeds, {'; '.join(parts)}."
+    return " ".join([answer, caution(without_random(arms, study))]).rstrip()
 
 
 def study_markdown(record: StudyRecord) -> str:
@@ -106,7 +113,7 @@ def _answers(record: StudyRecord) -> str:
                 coverage(arm) if interval else "",
                 "" if arm.p_value is None else f"{arm.p_value:.4f}",
                 arm.verdict,
-                _random_words(arm),
+                _random_words(arm, record.arms.get(f"random-{name}")),
                 worth_words(arm),
                 "not reached" if arm.tokens_to_target is None else quantity(arm.tokens_to_target),
                 "" if arm.area is None else f"{arm.area:.4f}",
@@ -115,11 +122,12 @@ def _answers(record: StudyRecord) -> str:
     return markdown_table(heads, rows)
 
 
-def _random_words(arm: ArmResult) -> str:
+def _random_words(arm: ArmResult, random: ArmResult | None) -> str:
     if arm.random_delta is None or arm.random_ci is None:
         return ""
     low, high = map(signed, arm.random_ci)
-    return f"{signed(arm.random_delta)} ({low} to {high})"
+    sure = arm.beats_baselines and (random is None or random.beats_baselines)
+    return f"{signed(arm.random_delta)} ({low} to {high})" + ("" if sure else ", INCONCLUSIVE")
 
 
 def worth_words(arm: ArmResult) -> str:

@@ -31,7 +31,7 @@ from trainer.study_extras import (
     text_ladder,
     worth_of_cells,
 )
-from trainer.study_gate import curve_points, gate_need, gate_sentence
+from trainer.study_gate import curve_points, gate_need, gate_sentence, judged_arms
 from trainer.study_power import planned_difference
 from trainer.study_records import OverlapResult, SourceResult, SweepResult
 from trainer.study_report import answer_sentence
@@ -74,17 +74,19 @@ def compare(
     )
     draws = draw_words(study)
     arms = {name: _arm(runs, name, draws[name]) for name in study.arm_names}
-    passed = all(arm.beats_baselines for arm in arms.values())
+    judged = judged_arms(arms, study.control)
     by_source = _source_differences(others, control, valid, study)
     arms = {name: _with_curves(arm, runs, name, study) for name, arm in arms.items()}
     for name, difference in differences.items():
-        arm = _with_difference(arms[name], difference, gate_passed=passed)
+        arm = _with_difference(arms[name], difference, gate_passed=name in judged)
         arms[name] = msgspec.structs.replace(arm, sources=by_source[name])
     for name in study.random_like:
         arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], valid, study)
     arms = compare_prequential(arms, runs.arms, runs.records, runs.folders, study)
-    need = None if passed else gate_need(arms, runs.records)
-    gate = gate_sentence(arms, need)
+    passed = bool(judged)
+    complete = all(arm.beats_baselines for arm in arms.values())
+    need = None if complete else gate_need(arms, runs.records)
+    gate = gate_sentence(arms, study.control, need)
     first = runs.records[study.control][0]
     catalogue = runs.catalogue
     dataset_id = catalogue.dataset.dataset_id

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from trainer.records import StudyRecord
 from trainer.show import quantity, signed
+from trainer.study_controls import without_random
 from trainer.study_records import PredictionResult, Prequential, RepeatFit
 
 MOST = 12
@@ -197,7 +198,7 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
          " draws of its own for each"],
         ["validation", f"{valid.documents:,} documents, {valid.bytes:,} bytes: `{valid.select}`;"
          " no arm shares a document with it"],
-        ["random subset of equal size", random or "none: a smaller arm may win by being smaller"],
+        ["random subset of equal size", _random_words(record, random)],
         ["seen with a chance of 80 %",
          "unknown" if seen is None else f"a difference of {seen:.4f} bits per byte"],
     ]  # fmt: skip
@@ -214,6 +215,14 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
     if record.prediction is not None:
         rows.append(["prediction", prediction_words(record.prediction)])
     return rows
+
+
+def _random_words(record: StudyRecord, random: str) -> str:
+    missing = without_random(record.arms, record.study)
+    if not missing:
+        return random or "none is needed: no arm is smaller than the control"
+    also = f"{random}; " if random else ""
+    return f"{also}none for {', '.join(missing)}: less data alone might explain the difference"
 
 
 def prediction_words(found: PredictionResult) -> str:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from pipelines import score as job
 from pipelines import score_shards
 from pipelines.commands.score import score_command
+from pipelines.reproduce import reproduce
 from pipelines.runners import JobOptions, RunnerOptions
 from pipelines.score import ScoringRun, check_tokenizer, score
 from pipelines.score_shards import ModelProcess, slices
+from shards.cli import verify_command
 from shards.dataset import TokenDataset
 from shards.errors import CorruptError, DatasetError, PlatformError, RecipeError, TrainingError
 from shards.manifest import MANIFEST, encode_manifest, new_manifest, read_manifest
@@ -138,6 +140,46 @@ def test_a_second_model_adds_its_column(data, run, notes, tmp_path):
     assert TokenDataset.open(tmp_path / "b").select("late_bpb == lm_bpb").documents == 70
 
 
+def test_the_last_score_is_reproduced_and_a_changed_run_is_named(data, run, notes, tmp_path):
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    score(str(data), str(run), a, QUIET)
+    second = score(a, str(run), b, QUIET, column="late_bpb")[0]
+    assert reproduce(b, c, QUIET) == (second.dataset_id, second.dataset_id)
+    assert reproduce(a, str(tmp_path / "d"), QUIET) == (read_manifest(a).dataset_id,) * 2
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"checkpoint_sha256": "other"}))
+    with pytest.raises(
+        DatasetError, match=r"checkpoint_sha256 is 'other', but .* with 'c'; restor"
+    ):
+        reproduce(b, str(tmp_path / "e"), QUIET)
+    score(str(data), str(run), a, QUIET)
+    with pytest.raises(DatasetError, match=r"which is not the one that .*b is the scores of"):
+        reproduce(b, str(tmp_path / "e"), QUIET)
+
+
+def test_a_damaged_scored_shard_names_the_command_that_made_it(data, run, notes, tmp_path):
+    """`assay tokenize` would overwrite the scores."""
+    out = tmp_path / "out"
+    score(str(data), str(run), str(out), QUIET)
+    path = out / "tokens" / "00000-of-00002.arrow"
+    raw = bytearray(path.read_bytes())
+    raw[-200] ^= 1
+    path.write_bytes(raw)
+    again = r"delete it and run `assay score` again"
+    with pytest.raises(CorruptError, match=again):
+        TokenDataset.open(out).select("lm_bpb < 1")
+    with pytest.raises(CorruptError, match=again):
+        score(str(out), str(run), str(tmp_path / "more"), QUIET, column="late_bpb")
+    found = CliRunner().invoke(verify_command, [str(out)])
+    assert found.exit_code == 1
+    assert "`assay score`" in " ".join(found.output.split())
+    path.unlink()
+    with pytest.raises(
+        DatasetError, match="shard is missing; make the dataset again with `assay sc"
+    ):
+        TokenDataset.open(out)
+
+
 def test_a_damaged_shard_stops_the_job(data, run, notes, tmp_path):
     path = data / "tokens" / "00001-of-00002.arrow"
     raw = bytearray(path.read_bytes())
@@ -227,6 +269,10 @@ def test_the_command_scores_with_a_real_run(data, tmp_path):
     everything = TokenDataset.open(out)
     all_valid = read_documents(dataset, "split == 'valid'")
     assert len(all_valid) == len(valid)
+    # On other data of that tokenizer, with no word about what the run read.
+    other = write_dataset(tmp_path / "other", counting_table(20, 3))
+    words = ["--data", str(other), "--run", str(folder), "--out", str(tmp_path / "o"), "--quiet"]
+    assert CliRunner().invoke(score_command, words, catch_exceptions=False).exit_code == 0
     found = np.concatenate(
         [
             everything.shard(i)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import RecipeError
-from shards.select import columns, select
+from shards.select import arithmetic, columns, select
 
 ROWS = pa.table(
     {
@@ -121,3 +121,24 @@ def test_agrees_with_python_where_nothing_is_null(expression, rows):
     code = compile(expression, "selection", "eval")
     expected = [eval(code, {}, {"a": a, "b": b / 2}) for a, b in rows]
     assert select(table, expression).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("n / 2 - 1", [-1, -0.5, 0, np.nan]),  # unsigned columns do not wrap
+        ("f * n", [0, -1, np.nan, np.nan]),
+        ("3", [3, 3, 3, 3]),
+    ],
+)
+def test_arithmetic_gives_a_number_for_each_row(expression, expected):
+    for table in (ROWS, ROWS.to_batches()[0]):
+        found = arithmetic(table, expression)
+        assert found.dtype == np.float64
+        assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("expression", ["n < 1", "s", "n +", "t + 1"])
+def test_what_is_no_number_is_refused(expression):
+    with pytest.raises(RecipeError, match="selection "):
+        arithmetic(ROWS, expression)

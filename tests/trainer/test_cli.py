@@ -47,6 +47,20 @@ def test_train_prints_one_line_and_skips_when_done(call, tmp_path):
     assert call(train_command, "--quiet", "--arm", "curated", "--seed", "5").stdout == first.stdout
 
 
+def test_a_recipe_with_a_study_validates_as_the_study_does(call, tmp_path):
+    """Documents that arms may read are taken out, with --arm or without."""
+
+    def valid_hash(*arguments):
+        assert call(train_command, "--quiet", *arguments).exit_code == 0
+        return msgspec.json.decode((tmp_path / "out/run.json").read_bytes())["valid_hash"]
+
+    plain = valid_hash("--select", "split == 'train'")
+    assert valid_hash() == valid_hash("--arm", "raw") != plain
+    assert valid_hash("--set", "study.max_overlap=1") == plain
+    (tmp_path / "recipe.toml").write_text(RECIPE[: RECIPE.index("[study]")])
+    assert valid_hash() == plain
+
+
 def test_trains_on_a_dataset_at_a_url_with_a_mixture(call, folder, tmp_path):
     fsspec.filesystem("memory").put(str(folder), "memory://cli", recursive=True)
     stages = "train.mixture.stages=[{ weights = { one = 1, two = 3 } }]"
@@ -139,7 +153,7 @@ def test_study_prints_its_sentence_or_json(call):
         (["--arm", "row"], "the arms .'raw', 'curated'."),
         (["--set", "train.step=3"], "did you mean 'steps'"),
         (["--set", "study.valid='nonsense =='"], "nonsense"),
-        (["--set", "study.valid=\"split == 'test'\""], "has no document"),
+        (["--set", "study.valid=\"split == 'test'\""], "selects no document"),
     ],
 )
 def test_bad_requests_are_errors_that_say_what(call, arguments, message):

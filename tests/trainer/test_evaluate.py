@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.conftest import VOCABULARY
+from trainer import evaluate as module
 from trainer.config import ModelConfig
 from trainer.data import read_documents
-from trainer.evaluate import BATCH_TOKENS, _rows_that_fit, evaluate, windows
+from trainer.evaluate import _rows_that_fit, batch_tokens, evaluate, windows
 from trainer.model import Transformer
 
 
@@ -24,13 +25,33 @@ def test_windows_score_every_token_once_with_enough_context(sizes, length):
         assert first == offsets[document] or start - first >= length // 4
 
 
-@given(st.lists(st.integers(1, 600), min_size=1, max_size=400))
-def test_batches_fit_and_are_not_smaller_than_needed(lengths):
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=400), st.sampled_from([1024, 16384]))
+def test_batches_fit_and_are_not_smaller_than_needed(lengths, most):
     ascending = np.sort(np.array(lengths))
-    rows = _rows_that_fit(ascending)
+    rows = _rows_that_fit(ascending, most)
     assert 1 <= rows <= len(ascending)
-    assert rows == 1 or rows * ascending[rows - 1] <= BATCH_TOKENS
-    assert rows == len(ascending) or (rows + 1) * ascending[rows] > BATCH_TOKENS
+    assert rows == 1 or rows * ascending[rows - 1] <= most
+    assert rows == len(ascending) or (rows + 1) * ascending[rows] > most
+
+
+def test_a_gpu_gets_batches_that_keep_it_busy_and_a_cpu_those_of_finished_runs():
+    assert batch_tokens("cpu") == batch_tokens(torch.device("cpu")) == 1024
+    assert batch_tokens("cuda") == batch_tokens(torch.device("cuda", 1)) == 16 * 1024
+
+
+def test_larger_batches_give_the_same_bits_up_to_rounding(dataset, monkeypatch):
+    model = Transformer(ModelConfig(dim=16, layers=1, heads=2), VOCABULARY, 8)
+    model.initialise(1)
+    with torch.no_grad():
+        model.head.normal_(generator=torch.Generator().manual_seed(1))
+    documents = read_documents(dataset, "split == 'valid'")
+    small = evaluate(model, documents, 8)
+    calls = []
+    nats = module.token_nats
+    monkeypatch.setattr(module, "batch_tokens", lambda _: 16 * 1024)
+    monkeypatch.setattr(module, "token_nats", lambda *args: calls.append(1) or nats(*args))
+    assert np.allclose(evaluate(model, documents, 8).bits, small.bits, rtol=1e-5)
+    assert len(calls) == 1
 
 
 def test_a_uniform_model_needs_log_v_bits_for_every_token(dataset):

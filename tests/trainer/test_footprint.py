@@ -1,9 +1,11 @@
 import msgspec
 import pytest
+import torch
 
 from shards.errors import RecipeError
 from trainer.config import TrainConfig
 from trainer.footprint import footprint, footprint_line, size
+from trainer.model import Transformer
 from trainer.presets import PRESETS
 from trainer.ranks import check_ranks
 from trainer.sizes import parameter_count
@@ -44,6 +46,29 @@ def test_what_changes_what():
     assert of(1, precision="fp32").activations == 2 * of(1).activations
     assert of(1, microbatches=32).activations == 2 * of(1).activations
     assert of(1, checkpoint_async=False).copy == 0
+
+
+def test_recomputation_keeps_one_layer_and_the_input_of_each():
+    model, positions = BIG.model, CONFIG.batch_tokens // CONFIG.microbatches
+    whole, narrow = of(1).activations, of(1, recompute=True)
+    inputs = 4 * positions * model.layers * model.dim
+    assert narrow.activations == whole // model.layers + inputs
+    assert of(1)[:3] == narrow[:3]
+    line = footprint_line(msgspec.structs.replace(CONFIG, recompute=True), BIG.vocabulary, gpu=True)
+    assert f"activations {size(narrow.activations)}" in line
+
+
+def test_recomputed_blocks_keep_the_inputs_that_the_estimate_counts():
+    B, T, model = 2, 16, TrainConfig().model
+    network = Transformer(model, 64, T, recompute=True)
+    network.initialise(1)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        network.hidden(torch.zeros(B, T, dtype=torch.int64))
+    assert sum(n == B * T * model.dim for n in kept) >= model.layers
+    assert sum(kept) < 1.5 * B * T * model.dim * (model.layers + 1)
 
 
 def test_the_line_says_how_many_ranks_and_what_for():

@@ -47,3 +47,5 @@ def test_the_expected_speed_is_a_share_of_all_peaks():
     assert expected_tokens_per_s(CONFIG, 100, one, 4) == pytest.approx(4000 * speed.EXPECTED_SHARE)
     sheet = Peak(1000.0 * flops, "data sheet of X")
     assert expected_tokens_per_s(CONFIG, 100, sheet) == pytest.approx(1000 * speed.EXPECTED_MFU)
+    twice = msgspec.structs.replace(CONFIG, recompute=True)  # of 4 products instead of 3
+    assert expected_tokens_per_s(twice, 100, one) == pytest.approx(750 * speed.EXPECTED_SHARE)
