@@ -6,6 +6,7 @@ only. Every command skips itself when its output already has the right stage key
 """
 
 import ctypes
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,10 @@ _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 _TRAINED = ("train", "study")
+
+_SPLIT = "split == 'valid'"
+_NEEDS_SPLIT = re.compile(r"\bsplit\s*==\s*['\"]valid['\"]")
+"""In a selection of validation documents that has none where nothing is held out."""
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -99,10 +104,12 @@ def check_tables(table: Table) -> None:
         return part.get(key, default) if isinstance(part, dict) else default
 
     trains = next((name for name in ("study", "train") if name in table), "")
-    if trains and not value("split", "valid_fraction", 0.0):
+    own = str(value("study", "valid", _SPLIT))  # a single run validates on the default
+    if trains and not value("split", "valid_fraction", 0.0) and _NEEDS_SPLIT.search(own):
         raise RecipeError(
             f"split.valid_fraction = 0, but [{trains}] measures bits per byte of held-out"
-            " documents; hold some out, e.g. --set split.valid_fraction=0.05"
+            " documents; hold some out, e.g. --set split.valid_fraction=0.05, or say with"
+            " study.valid which documents no arm reads, e.g. \"source == 'held-out'\""
         )
     wants_dropped = value("tokenize", "documents", "kept") == "all"
     if wants_dropped and value("output", "dropped_text", True) is False:

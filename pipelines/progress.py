@@ -86,9 +86,12 @@ def show_progress(
     clock = time.monotonic()
     folder = Path(progress) if progress else None
 
+    # The steps of a stage share a folder: what an earlier one did is not this one's.
+    size_before, count_before = read_progress(folder) if folder else (0, 0)
+
     def found() -> tuple[int, int, float]:
         size, count = read_progress(folder) if folder else (0, 0)
-        return size, count, time.monotonic() - clock
+        return size - size_before, count - count_before, time.monotonic() - clock
 
     if events:
         with _events(label, total_bytes, unit, found, live=folder is not None):

@@ -17,8 +17,7 @@ from pipelines.curate.numbers import numbers
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
-from pipelines.sidecars import read_result
-from pipelines.token_shards import ShardResult, TokenizeContext, TokenizeShards
+from pipelines.token_shards import ShardResult, TokenizeContext, TokenizeShards, read_result
 from shards.errors import DatasetError, RecipeError, ReconcileError
 from shards.hashing import stable_hash
 from shards.manifest import (
@@ -147,7 +146,7 @@ def _run(
         run_pipeline(options.runner, build, label="tokenize")
     results = []
     for shard in range(count):
-        result = read_result(context, shard, ShardResult, verify=False)
+        result = read_result(context, shard, verify=False)
         if result is None:
             raise ReconcileError(
                 f"tokenize ended but shard {shard} of {count} is missing or damaged:"

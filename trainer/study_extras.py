@@ -3,6 +3,7 @@
 Everything here reads finished runs and the dataset's columns, and adds to the record of a study.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -33,12 +34,13 @@ Folders = dict[str, list[Path]]
 _NO_SIGNAL = {"source_id", "bytes"}
 
 
-def by_content(study: StudyConfig) -> list[str]:
+def by_content(study: StudyConfig, failed: Collection[str] = ()) -> list[str]:
     """Return the arms that differ in what they hold, the control first.
 
-    Left out are those that read it repeatedly, or in an order of their own.
+    Left out are those that read it repeatedly, or in an order of their own, and those that `failed`
+    the gate alone.
     """
-    special = {*study.curricula, *(f"repeat-{times}" for times in study.repeats)}
+    special = {*study.curricula, *(f"repeat-{times}" for times in study.repeats), *failed}
     names = [name for name in study.arm_names if name not in special]
     return [study.control, *(name for name in names if name != study.control)]
 
@@ -166,10 +168,17 @@ def _points(run: RunRecord, arm: Arm) -> Points:
 
 
 def signal_table(
-    catalogue: Catalogue, arms: Arms, records: Records, study: StudyConfig
+    catalogue: Catalogue,
+    arms: Arms,
+    records: Records,
+    study: StudyConfig,
+    failed: Collection[str] = (),
 ) -> list[SignalRank]:
-    """Correlate the mean of every number column with the measured worth of the arms."""
-    names = by_content(study)
+    """Correlate the mean of every number column with the measured worth of the arms.
+
+    `failed` arms are left out: see `by_content`.
+    """
+    names = by_content(study, failed)
     weights = {
         name: np.mean([arms[seed][name].copies for seed in study.seeds], axis=0) * catalogue.bytes
         for name in names
@@ -192,10 +201,14 @@ def signal_table(
 
 
 def worth_of_cells(
-    catalogue: Catalogue, results: dict[str, ArmResult], records: Records, study: StudyConfig
+    catalogue: Catalogue,
+    results: dict[str, ArmResult],
+    records: Records,
+    study: StudyConfig,
+    failed: Collection[str] = (),
 ) -> WorthModel | None:
-    """Fit worth to the shares of all cells that some arm holds."""
-    names = by_content(study)
+    """Fit worth to the shares of all cells that some arm holds; not to `failed` arms."""
+    names = by_content(study, failed)
     control = catalogue.select(study.arms[study.control], "study.control")
     cell, known = catalogue.cells(study.cells, control)
     mine = control & (cell >= 0)

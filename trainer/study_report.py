@@ -43,6 +43,11 @@ def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
             parts.append(
                 f"{name} is {better} than {study.control}: {numbers}, {share} {fewer} bits"
             )
+    if failed:
+        parts.append(
+            f"INCONCLUSIVE: {', '.join(failed)} ({'does' if len(failed) == 1 else 'do'} not beat"
+            " the unigram and bigram models of the same samples in every run)"
+        )
     answer = f"With {len(study.seeds)} seeds, {'; '.join(parts)}."
     return " ".join([answer, caution(without_random(arms, study))]).rstrip()
 

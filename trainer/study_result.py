@@ -84,8 +84,9 @@ def compare(
         arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], valid, study)
     arms = compare_prequential(arms, runs.arms, runs.records, runs.folders, study)
     passed = bool(judged)
-    complete = all(arm.beats_baselines for arm in arms.values())
-    need = None if complete else gate_need(arms, runs.records)
+    lost = [name for name, arm in arms.items() if not arm.beats_baselines]
+    need = gate_need(arms, runs.records) if lost else None
+    left_out = lost if passed else []  # of a study that failed all is shown, as no evidence
     gate = gate_sentence(arms, study.control, need)
     first = runs.records[study.control][0]
     catalogue = runs.catalogue
@@ -116,8 +117,8 @@ def compare(
         detectable_difference=planned_difference(study, valid.bytes),
         sweep=sweep,
         repeats=repeat_fit(runs.arms, runs.records, study),
-        signals=signal_table(catalogue, runs.arms, runs.records, study),
-        worth=worth_of_cells(catalogue, arms, runs.records, study),
+        signals=signal_table(catalogue, runs.arms, runs.records, study, left_out),
+        worth=worth_of_cells(catalogue, arms, runs.records, study, left_out),
         prediction=predicted(study, arms, dataset_id),
     )
 

@@ -34,6 +34,9 @@ from shards.errors import AssayError, InputError, ReconcileError
 from shards.hashing import stable_hash
 from shards.manifest import Content, Counts, Manifest, new_manifest
 
+_UNITS = {"verify": "pairs"}
+"""What a step of the resolve stage counts, where it is not rows."""
+
 
 def curate(recipe: CurateRecipe, out: str, options: JobOptions) -> tuple[Manifest, bool]:
     """Run the curate job, or return the dataset that is already there for the same key.
@@ -220,7 +223,7 @@ def _resolve(
     # A cluster's shuffle is not held in one machine's memory: there, all is grouped at once.
     most_rows = 0 if options.runner.runner else None
     for label, build in resolve_steps(context, most_rows):
-        _stage(label, 0, context.progress, options, build, unit="rows")
+        _stage(label, 0, context.progress, options, build, unit=_UNITS.get(label, "rows"))
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
 

@@ -74,6 +74,13 @@ def test_tables_that_do_not_fit_each_other_are_found(table, words):
     check_tables({**table, "split": {"valid_fraction": 0.1}, "output": {}})
 
 
+def test_a_validation_by_source_needs_no_split():
+    check_tables({"study": {"valid": "source == 'held-out' and bytes < 9"}})
+    for valid in ("split == 'valid'", 'dropped == "" and split=="valid"'):
+        with pytest.raises(RecipeError, match=r"or say with study\.valid which documents"):
+            check_tables({"study": {"valid": valid}, "split": {"valid_fraction": 0}})
+
+
 def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
     stages = [
         Stage("first", ("inspect", str(tmp_path))),

@@ -81,3 +81,11 @@ def test_a_stage_that_fails_is_not_said_to_be_finished(tmp_path, capsys):
     with pytest.raises(ValueError, match="lost"), show_progress("scan", 9, folder, events=True):
         raise ValueError("lost")
     assert "finished" not in capsys.readouterr().out
+
+
+def test_a_step_counts_only_what_it_does_itself(tmp_path, capsys):
+    folder = progress_folder(str(tmp_path), "resolve")
+    ProgressLog(folder).add(0, 7)
+    with show_progress("verify", 0, folder, unit="pairs", events=True):
+        ProgressLog(folder).add(0, 2)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["count"] == 2

@@ -77,6 +77,24 @@ def test_a_planted_difference_is_measured_but_the_gate_decides(planted):
     assert record.sentence.startswith("INCONCLUSIVE")
 
 
+def test_an_arm_that_fails_the_gate_takes_no_other_with_it(planted, dataset):
+    """The same runs with `clean` as the control, beside an arm of nearly the same documents."""
+    out, _, config, _ = planted
+    arms = STUDY_CONFIG.arms | {"long": "split == 'train' and dropped == '' and bytes > 8"}
+    study = msgspec.structs.replace(STUDY_CONFIG, arms=arms, control="clean")
+    data = open_study(dataset, study, config)
+    record = run_study(data, study, config, out, Reporter(quiet=True))
+    assert record.arms["noise"].verdict == "INCONCLUSIVE"
+    assert record.arms["long"].verdict in {"arm better", "arm worse", "no difference seen"}
+    assert record.arms["long"].p_value >= record.arms["noise"].p_value  # Holm over both, not one
+    assert record.gate_passed
+    assert record.verdict == "conclusive"
+    assert "so nothing is said of noise, and the other arms are judged" in record.gate
+    assert "INCONCLUSIVE: noise (does not beat the unigram and bigram models" in record.sentence
+    assert record.tokens_needed is not None
+    assert record.worth is None or "noise" not in record.worth.arms
+
+
 def test_a_second_call_runs_nothing_and_gives_the_same_record(planted):
     out, data, config, record = planted
     reporter = Interrupter(0)

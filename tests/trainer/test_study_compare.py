@@ -5,6 +5,7 @@ from tests.trainer.records import study_record
 from trainer.study_compare import change_table, compare_studies
 
 BETTER, NOTHING, WORSE = "arm better", "no difference seen", "arm worse"
+FAILED = "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ BETTER, NOTHING, WORSE = "arm better", "no difference seen", "arm worse"
         ((-0.1, -0.14, -0.06, BETTER), (-0.05, -0.11, 0.01, NOTHING), "open"),
         ((-0.1, -0.14, -0.06, BETTER), (0.01, -0.03, 0.05, NOTHING), "contradicted"),
         ((-0.1, -0.14, -0.06, BETTER), (0.1, 0.06, 0.14, WORSE), "contradicted"),
+        ((-0.1, -0.14, -0.06, FAILED), (0.1, 0.06, 0.14, WORSE), "open"),
+        ((-0.1, -0.14, -0.06, FAILED), (-0.1, -0.14, -0.06, FAILED), "open"),
     ],
 )
 def test_an_arm_is_confirmed_open_or_contradicted(a, b, answer):

@@ -5,7 +5,7 @@ import pytest
 from tests.trainer.records import arm_result, run_record
 from trainer.records import Baselines
 from trainer.study_curves import Need
-from trainer.study_gate import gate_need, gate_sentence
+from trainer.study_gate import gate_need, gate_sentence, judged_arms
 
 
 def failed(**changes):
@@ -23,8 +23,8 @@ def test_a_straight_curve_says_how_many_more_tokens():
     straight = 1e6 * np.expm1(1)  # 0.1 at 0.1 a factor of e
     assert need.low == pytest.approx(straight, rel=0.01)
     assert need.high > need.low
-    assert "raise train.tokens by 1.72M to 2." in gate_sentence(arms, need)
-    assert "1 of 1 runs did not beat" in gate_sentence(arms, need)
+    assert "raise train.tokens by 1.72M to 2." in gate_sentence(arms, "x", need)
+    assert "1 of 1 runs did not beat" in gate_sentence(arms, "x", need)
 
 
 def test_baselines_that_will_have_read_more_make_it_more():
@@ -42,7 +42,7 @@ def test_a_need_out_of_sight_is_unknown():
     arms = {"x": arm_result([run], baselines_all=better)}
     need = gate_need(arms, {"x": [run]})
     assert need.high is None
-    assert "train.tokens by at least 1.72M (" in gate_sentence(arms, need)
+    assert "train.tokens by at least 1.72M (" in gate_sentence(arms, "x", need)
 
 
 @pytest.mark.parametrize("settings", [{"schedule": "cosine"}, {"decay": 0.9}])
@@ -51,7 +51,7 @@ def test_without_a_curve_before_the_decay_nothing_is_promised(settings):
     run = msgspec.structs.replace(run, config=msgspec.structs.replace(run.config, **settings))
     arms = {"x": arm_result([run], baselines_all=run.baselines)}
     assert gate_need(arms, {"x": [run]}) == Need(None, None)
-    assert "by how much is unknown" in gate_sentence(arms, Need(None, None))
+    assert "by how much is unknown" in gate_sentence(arms, "x", Need(None, None))
 
 
 def test_the_run_that_needs_most_decides():
@@ -61,9 +61,25 @@ def test_the_run_that_needs_most_decides():
     alone = gate_need(arms, {"x": [run]})
     both = gate_need(arms, {"x": [run, worse]})
     assert both.low > alone.low
-    assert "2 of 2 runs" in gate_sentence(arms, both)
+    assert "2 of 2 runs" in gate_sentence(arms, "x", both)
 
 
 def test_a_passed_gate_is_said():
     run = run_record(bpb=1.0)
-    assert gate_sentence({"x": arm_result([run])}, None).startswith("all 1 runs beat")
+    assert gate_sentence({"x": arm_result([run])}, "x", None).startswith("all 1 runs beat")
+
+
+@pytest.mark.parametrize(
+    ("lost", "judged", "words"),
+    [
+        ([], {"clean", "twice"}, "all 3 runs beat"),
+        (["twice"], {"clean"}, "(x-1), so nothing is said of twice, and the other arms are judged"),
+        (["clean", "twice"], set(), "so nothing is said of any arm"),
+        (["raw"], set(), "those of the control raw among them, so nothing is said of any arm"),
+    ],
+)
+def test_an_arm_fails_alone_and_the_control_with_all(lost, judged, words):
+    good, bad = run_record(bpb=1.0), failed()
+    arms = {name: arm_result([bad if name in lost else good]) for name in ("raw", "clean", "twice")}
+    assert judged_arms(arms, "raw") == judged
+    assert words in gate_sentence(arms, "raw", Need(1e5, None) if lost else None)

@@ -34,6 +34,24 @@ def test_the_difference_from_a_random_subset_is_said():
     assert "| −0.0300 (−0.0600 to −0.0100) |" in study_markdown(record)
 
 
+def test_what_failed_the_gate_is_said_to_be_inconclusive():
+    record = study_record(ARMS | {"noise": (0.04, 0.01, 0.07, "INCONCLUSIVE")})
+    assert answer_sentence(record.arms, record.study).endswith(
+        "; INCONCLUSIVE: noise (does not beat the unigram and bigram models of the same samples in"
+        " every run)."
+    )
+    arm = msgspec.structs.replace(
+        record.arms["curated"], random_delta=-0.03, random_ci=(-0.06, -0.01)
+    )
+    random = msgspec.structs.replace(record.arms["random-curated"], beats_baselines=False)
+    arms = record.arms | {"curated": arm, "random-curated": random}
+    record = msgspec.structs.replace(record, arms=arms)
+    assert "from its random subset (INCONCLUSIVE: that does not" in (
+        answer_sentence(record.arms, record.study)
+    )
+    assert "| −0.0300 (−0.0600 to −0.0100), INCONCLUSIVE |" in study_markdown(record)
+
+
 def test_the_plot_has_a_row_for_each_arm_and_a_line_at_zero():
     lines = forest(study_record(ARMS)).splitlines()
     assert len(lines) == 4
