@@ -22,7 +22,7 @@ from shards.errors import ReconcileError
 LEAST_BUCKETS = 64
 """Enough to balance the workers of a small cluster, few enough to pack well."""
 
-BUCKET_ROWS = 4_000_000
+BUCKET_ROWS = 8_000_000
 """Rows of 32 bytes that a bucket has at most on average. A worker holds them three times."""
 
 MOST_PARTITIONS = 2048
