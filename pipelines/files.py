@@ -18,8 +18,24 @@ from shards.errors import InputError, PlatformError
 
 
 def is_local(path: str) -> bool:
-    """Tell whether `path` is on the local file system (no scheme)."""
-    return "://" not in path
+    """Tell whether `path` is on the local file system (no scheme).
+
+    Raises:
+        InputError: a URL of the local file system, or of one that Beam does not know here.
+    """
+    if "://" not in path:
+        return True
+    scheme, _, rest = path.partition("://")
+    if scheme.lower() == "file":
+        raise InputError(f"{path}: is a file here; write its path, {rest}")
+    known = {system.scheme() for system in beam.io.filesystem.FileSystem.get_all_subclasses()}
+    if beam.io.filesystems.FileSystems.get_scheme(path) not in known:
+        raise InputError(
+            f"{path}: Beam knows no file system {scheme}:// here; there are"
+            f" {', '.join(sorted(known - {None}))}; for others install apache-beam's extra, such as"
+            " apache-beam[gcp]"
+        )
+    return False
 
 
 def join(folder: str, *parts: str) -> str:

@@ -8,6 +8,7 @@ thresholds on single signals cannot say, an expression over several can (`shards
     prose = "ref_z < 4 or (zstd_z < 2 and gopher_stop_words >= 2)"
 """
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.quality import SIGNALS
+from pipelines.readers import ERRORS
 from shards.config import did_you_mean
 from shards.errors import RecipeError
 from shards.select import columns as columns_of
@@ -41,6 +43,16 @@ class FiltersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     presets: list[Literal["gopher", "gopher-repetition", "c4", "fineweb", "refinedweb"]] = []
     bounds: dict[str, Bound] = {}
     keep: dict[str, str] = {}
+
+
+RESERVED = frozenset(
+    [
+        *ERRORS,
+        *("contaminated", "contamination", "exact_duplicate", "near_duplicate", "repeated_text"),
+        *("read", "kept", "dropped"),
+    ]
+)
+"""What no rule may be called: the ledger's other reasons, and what stands beside them in counts."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -129,7 +141,7 @@ def make_rules(
 
     Raises:
         RecipeError: an unknown signal, a bound without finite limits, a minimum above its maximum,
-            or an expression that cannot be evaluated.
+            an expression that cannot be evaluated or reads no signal, or a name that is reserved.
     """
     limits: dict[tuple[str, str], float] = {}
     for preset in config.presets:
@@ -139,8 +151,7 @@ def make_rules(
                 limits[key] = stricter(limit, limits.get(key, limit))
     for column, bound in config.bounds.items():
         if column not in known:
-            hint = did_you_mean(column, tuple(known), "signals")
-            raise RecipeError(f"filters.bounds.{column}: no such signal{hint}")
+            raise RecipeError(f"filters.bounds.{column}: no such signal{_nearest(column, known)}")
         if pa.types.is_string(known[column][0]):
             raise RecipeError(
                 f"filters.bounds.{column}: is a string, which has no minimum: use an expression,"
@@ -180,11 +191,34 @@ def _expressions(
                 f"filters.keep.{name}: a rule's name is letters, digits and _, and does not end in"
                 " _min or _max, as those of bounds do"
             )
+        if name in RESERVED:
+            raise RecipeError(
+                f"filters.keep.{name}: is what the ledger calls drops for another reason; choose"
+                f" another name, such as filters.keep.own_{name}"
+            )
         try:
+            read = columns_of(expression)
+            if unknown := sorted(read - set(known)):
+                hint = _nearest(unknown[0], known)
+                raise RecipeError(f"{expression!r}: unknown column {unknown[0]!r}{hint}")
             select(nothing, expression)
         except RecipeError as error:
             raise RecipeError(f"filters.keep.{name}: {error}") from None
+        if not read:
+            raise RecipeError(
+                f"filters.keep.{name} = {expression!r}: names no signal, so that it keeps all"
+                " documents or none; compare a signal with a value, such as chars > 100"
+            )
     return tuple(Rule(name, "", "keep", None, config.keep[name]) for name in sorted(config.keep))
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    """Return the end of a message about an unknown signal: the nearest ones, not all of them."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    if difflib.get_close_matches(name, near, cutoff=0.5):
+        return did_you_mean(name, tuple(near))
+    some = f"; the nearest are {', '.join(near)}" if near else ""
+    return f"{some}; `assay explain DATASET DOCUMENT` lists a document's signals"
 
 
 def rule_columns(table: pa.Table, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

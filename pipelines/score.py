@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts, uncommit
+from pipelines.commit import WORK, commit, current, own_output, read_dataset, run_facts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
 from pipelines.score_shards import (
@@ -26,6 +26,8 @@ from pipelines.score_shards import (
     ScoreContext,
     ScoreResult,
     ScoreShards,
+    check_column,
+    column_names,
     worker_command,
 )
 from pipelines.sidecars import read_result
@@ -110,6 +112,8 @@ def score(
             return done, False
         if files.is_local(data):
             check_files(data, parent)
+        for entry in parent.content.shards["tokens"][:1]:
+            check_column(column, column_names(data, entry))
         context = ScoreContext(
             data=data,
             kind=made_as(parent.content),
@@ -121,7 +125,6 @@ def score(
             results=files.join(out, WORK, key),
             progress=progress_folder(out, "score"),
         )
-        uncommit(out)  # from here on the folder is not the old dataset any more
         results = _run(context, parent, options)
         manifest = new_manifest(
             _content(parent, column, by, results),

@@ -21,6 +21,7 @@ import pyarrow as pa
 import shards.errors
 from pipelines import files
 from pipelines.beam import beam
+from pipelines.commit import uncommit
 from pipelines.context import Context
 from pipelines.progress import ProgressLog
 from pipelines.sidecars import read_result, shard_path, write_result
@@ -129,7 +130,12 @@ class ModelProcess:
 
 
 class ScoreShards(beam.DoFn):
-    """Write the scored shard of each number, unless it stands already; emits the number."""
+    """Write the scored shard of each number, unless it stands already; emits the number.
+
+    The dataset that was in the folder ends with the first shard that is written, and that is not
+    before the model has answered: what cannot be scored, for want of a GPU or with a damaged
+    checkpoint, costs no dataset.
+    """
 
     def __init__(self, context: ScoreContext) -> None:
         self._context = context
@@ -168,6 +174,7 @@ class ScoreShards(beam.DoFn):
             tokens=entry.tokens,
             first_token=entry.first_token,
         )
+        uncommit(context.out)  # from here on the folder is not the old dataset any more
         files.write_atomic(shard_path(context.out, scored), data)
         bits = np.rint(values.astype(np.float64) * sizes)
         return ScoreResult(scored, len(batch), int(sizes.sum()), int(bits.sum()))
@@ -176,10 +183,13 @@ class ScoreShards(beam.DoFn):
         wanted = batch.select(["bytes", "tokens"])
         eos = str(self._context.tokenizer.eos_id)
         wanted = wanted.replace_schema_metadata({"eos_id": eos})
+        if self._model is None:  # only now: a job that finds everything done needs no model
+            self._model = ModelProcess(self._context.command, wanted.schema)
+            if not len(batch):  # no document will show whether it works
+                rows = {"bytes": [1], "tokens": [[self._context.tokenizer.eos_id]]}
+                self._model.score(pa.record_batch(rows, schema=wanted.schema))
         parts = [np.zeros(0, np.float32)]
         for first, end in slices(np.asarray(batch.column("tokens").offsets)):
-            if self._model is None:  # only now: a job that finds everything done needs no model
-                self._model = ModelProcess(self._context.command, wanted.schema)
             documents = wanted.slice(first, end - first)
             parts.append(self._model.score(documents))
             self._log.add(int(np.asarray(documents.column("bytes")).sum()), len(documents))
@@ -227,6 +237,18 @@ def read_batch(data: bytes, entry: ShardEntry, kind: str = "tokens") -> pa.Recor
         return reader.get_batch(0)
     except pa.ArrowInvalid as error:
         raise CorruptError(f"{entry.path}: not a token shard: {error}") from None
+
+
+def column_names(data: str, entry: ShardEntry) -> list[str]:
+    """Return the columns of a token shard of the dataset `data`; none where it is damaged.
+
+    Who reads all of the shard says what the damage is.
+    """
+    with files.open_file(shard_path(data, entry)) as file:
+        try:
+            return list(pa.ipc.open_file(file).schema.names)
+        except (pa.ArrowInvalid, OSError):
+            return []
 
 
 def check_column(column: str, names: list[str]) -> None:

@@ -218,10 +218,19 @@ class TokenDataset:
         if self.cache:
             for index, entry in enumerate(self.entries):  # where each shard's metadata is
                 self.cache.request(index, [0, len(entry.blocks) - 1])
-        masks = {
-            index: select(self.shard(index).batch, expression) for index in range(len(self.entries))
-        }
+        masks = {index: self.mask(index, expression) for index in range(len(self.entries))}
         return view_of(self, expression, masks)
+
+    def mask(self, index: int, expression: str) -> npt.NDArray[np.bool_]:
+        """Return for which documents of shard `index` the expression holds, bool[n].
+
+        `source` in it is a name: see `shards.select`.
+
+        Raises:
+            RecipeError: the expression cannot be evaluated on this dataset's columns and sources.
+            CorruptError: the shard's columns do not match their hashes.
+        """
+        return select(self.shard(index).batch, expression, self.sources)
 
     def _touch(self, index: int, start: int, end: int, keep: bool = False) -> None:
         """Check the blocks that hold bytes [start, end) of a shard's file, each block once.
@@ -430,7 +439,7 @@ class TokenView:
         for index, first, rows in zip(self._shard, self._row, self._rows, strict=True):
             masks[int(index)][first : first + rows] = True
         for index in masks:
-            masks[index] &= select(self.dataset.shard(index).batch, expression)
+            masks[index] &= self.dataset.mask(index, expression)
         return view_of(self.dataset, f"({self.expression}) and ({expression})", masks)
 
     @property

@@ -118,8 +118,8 @@ def check_schedule(
         if not total:
             raise RecipeError(f"{at}: no source has a weight above 0")
     for name, limit in max_epochs.items():
-        if name not in names or not limit > 0:
+        if name not in names or not 0 < limit < math.inf:
             raise RecipeError(
                 f"mixture: max_epochs of {name!r} = {limit}: expected a number above 0 of one of"
-                f" {', '.join(names)}"
+                f" {', '.join(names)}; leave a source out that may be read without end"
             )

@@ -5,9 +5,15 @@ checked against a whitelist of nodes and evaluated column-wise by `pyarrow.compu
 is ever run from a recipe. A comparison with a null is false, `!=` and `not in` included, as with
 NaN in most languages; so `not x < 3` keeps the rows where `x` is null and `x >= 3` does not.
 Floats compare as float64: the float32 column value nearest to 0.1 is not `== 0.1`.
+
+A token shard has no column `source` but `source_id`, its place in the dataset's sorted names. Who
+has these gives them with the batch, and `source` is then the name; a name that is none of them is
+an error, since it would silently select nothing (or, with `!=`, everything).
 """
 
 import ast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,7 +32,15 @@ _COMPARE = {
     ast.Gt: pc.greater,
     ast.GtE: pc.greater_equal,
 }
-_ARITHMETIC = {ast.Add: pc.add, ast.Sub: pc.subtract, ast.Mult: pc.multiply, ast.Div: pc.divide}
+_ARITHMETIC = {  # whole numbers that leave 64 bits are an error: the others would wrap
+    ast.Add: pc.add_checked,
+    ast.Sub: pc.subtract_checked,
+    ast.Mult: pc.multiply_checked,
+    ast.Div: pc.divide,
+}
+SOURCE = "source"
+"""The column that `source_id` stands for in a token shard."""
+
 _LOGIC = {ast.And: pc.and_, ast.Or: pc.or_}
 _ALLOWED = "and, or, not, comparisons, in [...], + - * /, numbers, strings, True, False and columns"
 
@@ -40,17 +54,23 @@ def columns(expression: str) -> set[str]:
     return {node.id for node in ast.walk(_parse(expression)) if isinstance(node, ast.Name)}
 
 
-def select(batch: pa.RecordBatch | pa.Table, expression: str) -> npt.NDArray[np.bool_]:
+def select(
+    batch: pa.RecordBatch | pa.Table, expression: str, sources: Sequence[str] | None = None
+) -> npt.NDArray[np.bool_]:
     """Return `bool[n]`: for each of the n rows of `batch`, whether `expression` holds.
+
+    Args:
+        batch: the rows.
+        expression: over its columns.
+        sources: the names that `source_id` indexes, for a batch without a column `source`.
 
     Raises:
         RecipeError: syntax that is not allowed, an unknown column, values that cannot be compared,
-            or an expression that is not true or false; each names the piece of the expression.
+            a whole number beyond 64 bits, or an expression that is not true or false; each names
+            the piece of the expression.
     """
-    try:
-        chosen = _Evaluation(batch, expression).truth(_parse(expression))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RecipeError(f"selection {expression!r}: {error}") from None
+    with _one_kind_of_error(expression):
+        chosen = _Evaluation(batch, expression, sources).truth(_parse(expression))
     if isinstance(chosen, pa.Scalar):
         return np.full(batch.num_rows, chosen.as_py(), np.bool_)
     if isinstance(chosen, pa.ChunkedArray):
@@ -64,25 +84,42 @@ def arithmetic(batch: pa.RecordBatch | pa.Table, expression: str) -> npt.NDArray
     Raises:
         RecipeError: as `select`, or the expression is not a number.
     """
-    try:
+    with _one_kind_of_error(expression):
         found = _Evaluation(batch, expression).number(_parse(expression))
         found = found.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RecipeError(f"selection {expression!r}: {error}") from None
     if isinstance(found, pa.Scalar):
         value = found.as_py()
         return np.full(batch.num_rows, np.nan if value is None else value, np.float64)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.float64)
 
 
+@contextmanager
+def _one_kind_of_error(expression: str) -> Iterator[None]:
+    """Raise what evaluation meets as a RecipeError."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise RecipeError(f"selection {expression!r}: {error}") from None
+    except RecursionError:
+        raise _too_deep(expression) from None
+
+
+def _too_deep(expression: str) -> RecipeError:
+    return RecipeError(
+        f"selection {expression[:80]!r}…: nested too deeply; write it with fewer terms"
+    )
+
+
 def _parse(expression: str) -> ast.expr:
+    if not expression.strip():
+        raise RecipeError("a selection is empty: write True to select everything")
     try:
         return ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error)
         raise RecipeError(f"selection {expression!r}: not an expression: {why}") from None
     except (RecursionError, MemoryError):
-        raise RecipeError(f"selection {expression[:80]!r}…: nested too deeply") from None
+        raise _too_deep(expression) from None
 
 
 def _kind(value: Any) -> str:
@@ -99,9 +136,17 @@ def _kind(value: Any) -> str:
 class _Evaluation:
     """Evaluates the nodes of one expression over one batch, to Arrow arrays and scalars."""
 
-    def __init__(self, batch: pa.RecordBatch | pa.Table, expression: str) -> None:
+    def __init__(
+        self,
+        batch: pa.RecordBatch | pa.Table,
+        expression: str,
+        sources: Sequence[str] | None = None,
+    ) -> None:
         self._batch = batch
         self._expression = expression
+        names = batch.schema.names
+        derived = sources is not None and "source_id" in names and SOURCE not in names
+        self._sources = sources if derived else None
 
     def truth(self, node: ast.expr) -> Any:
         """Evaluate a node that must be true or false; the result has no nulls."""
@@ -132,6 +177,9 @@ class _Evaluation:
             return self._member(left, right, negate=isinstance(operator, ast.NotIn))
         if type(operator) not in _COMPARE:
             raise self._error(whole, f"uses what a selection cannot: it may use {_ALLOWED}")
+        if isinstance(operator, ast.Eq | ast.NotEq):
+            self._check_source(left, right)
+            self._check_source(right, left)
         one, other = self._value(left), self._value(right)
         if _kind(one) != _kind(other):
             raise self._error(whole, f"compares a {_kind(one)} with a {_kind(other)}")
@@ -145,6 +193,7 @@ class _Evaluation:
         for item in right.elts:
             if not isinstance(item, ast.Constant | ast.UnaryOp):
                 raise self._error(item, "is not a literal: a list may hold numbers or strings")
+            self._check_source(left, item)
             literal = self._value(item)
             if _kind(literal) != _kind(value):
                 raise self._error(item, f"is a {_kind(literal)} in a test of a {_kind(value)}")
@@ -161,17 +210,30 @@ class _Evaluation:
                     return pa.scalar(value)
                 except (OverflowError, pa.ArrowInvalid):
                     raise self._error(node, "does not fit into 64 bits") from None
+                except UnicodeEncodeError:
+                    raise self._error(node, "is not Unicode text: it has a surrogate") from None
             case ast.UnaryOp(ast.USub(), operand):
-                return pc.negate(self.number(operand))
+                return self._checked(node, pc.negate_checked, self.number(operand))
             case ast.BinOp(left, op, right) if type(op) in _ARITHMETIC:
                 one, other = self.number(left), self.number(right)
                 if isinstance(op, ast.Div):  # true division, as in Python; x / 0 is inf or NaN
                     one, other = one.cast(pa.float64()), other.cast(pa.float64())
-                return _ARITHMETIC[type(op)](one, other)
+                return self._checked(node, _ARITHMETIC[type(op)], one, other)
             case ast.BoolOp() | ast.Compare() | ast.UnaryOp(ast.Not()):
                 return self.truth(node)
             case _:
                 raise self._error(node, f"uses what a selection cannot: it may use {_ALLOWED}")
+
+    def _checked(self, node: ast.expr, compute: Callable[..., Any], *values: Any) -> Any:
+        """Compute, and name the piece of the expression where whole numbers leave 64 bits."""
+        try:
+            return compute(*values)
+        except pa.ArrowInvalid as error:
+            if str(error) != "overflow":
+                raise
+            raise self._error(
+                node, "gives a whole number beyond 64 bits; with a decimal point (2.0) it may"
+            ) from None
 
     def number(self, node: ast.expr) -> Any:
         """Evaluate a node that must be a number, as int64 or float64 so that it cannot wrap."""
@@ -182,6 +244,8 @@ class _Evaluation:
 
     def _column(self, name: str) -> Any:
         names = tuple(self._batch.schema.names)
+        if name == SOURCE and self._sources is not None:
+            return pc.take(pa.array(self._sources, pa.string()), self._batch.column("source_id"))
         if name not in names:
             raise RecipeError(
                 f"selection {self._expression!r}: unknown column {name!r}"
@@ -191,6 +255,14 @@ class _Evaluation:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         return column
+
+    def _check_source(self, one: ast.expr, other: ast.expr) -> None:
+        """Refuse to compare `source` with a string that names none of the dataset's sources."""
+        match one, other:
+            case ast.Name("source"), ast.Constant(str() as name):
+                if self._sources is not None and name not in self._sources:
+                    known = did_you_mean(name, tuple(self._sources), "sources")
+                    raise self._error(other, f"is no source of this dataset{known}")
 
     def _error(self, node: ast.expr, why: str) -> RecipeError:
         piece = ast.get_source_segment(self._expression.strip(), node) or ast.unparse(node)

@@ -90,8 +90,10 @@ def train_command(
     A dataset at a URL is read through a cache, each block verified. Without --select and --arm it
     trains on the study's control. Validation documents that the arms may read (study.max_overlap)
     are taken out if the recipe has a [study] table or --arm is given, as in the study itself; with
-    --select, or without that table, study.valid is taken as it is. A run that was stopped goes on where it was, and a finished one
-    is not run again. SIGTERM and SIGUSR1 stop it with a checkpoint and exit code 75, ^C with 130.
+    --select, or without that table, study.valid is taken as it is.
+
+    A run that was stopped goes on where it was, and a finished one is not run again. SIGTERM and
+    SIGUSR1 stop it with a checkpoint and exit code 75, ^C with 130.
     """
     table = load_recipe(recipe, overrides)
     config, study = _decode(table)

@@ -146,7 +146,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     tensorboard: bool = False
     threads: Positive = 1
     packing: PackingName = "none"
-    window_mb: Annotated[int, Meta(ge=0)] = 0
+    window_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     mixture: MixtureConfig | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,6 @@ from shards.dataset import TokenDataset, TokenView
 from shards.errors import RecipeError, TrainingError
 from shards.hashing import xxh128
 from shards.remote import is_remote
-from shards.select import select
 from trainer.config import TrainConfig
 
 ZSTD_COLUMN = "zstd_bpb"
@@ -135,10 +134,7 @@ def read_documents(
         RecipeError: the expression cannot be evaluated on the dataset's columns.
         CorruptError: a block does not match its hash.
     """
-    chosen = [
-        np.asarray(select(dataset.shard(index).batch, expression), bool)
-        for index in range(len(dataset.entries))
-    ]
+    chosen = [dataset.mask(index, expression) for index in range(len(dataset.entries))]
     if max_tokens is not None:
         chosen = _limit(dataset, chosen, max_tokens)
     if not any(mask.any() for mask in chosen):
@@ -186,7 +182,7 @@ def _chosen_tokens(
 
 def overlap(dataset: TokenDataset, first: str, second: str) -> int:
     """Return how many documents two selections share (0 for an arm and its validation)."""
-    return dataset.select(f"({first}) and ({second})").documents
+    return dataset.select(first).narrow(second).documents  # so that an error shows one of the two
 
 
 def _limit(

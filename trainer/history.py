@@ -51,14 +51,20 @@ class Guard(msgspec.Struct):
         self.skipped_in_a_row += 1
 
 
-class Times(msgspec.Struct):
+class Times(msgspec.Struct, omit_defaults=True):
     """Seconds of all steps, and those of them spent waiting for data.
+
+    `cpu_seconds` are those of the process, user and system of all its threads, with validation,
+    checkpoints and baselines; what was done after the last checkpoint of a killed process is lost.
+
+    Defaults are left out, so that a checkpoint without CPU time still fits its check.
 
     Not part of `History`: two equal runs have checkpoints of equal state.
     """
 
     seconds: float = 0.0
     wait_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def add(self, row: Metrics) -> None:
         """Add those of a step."""

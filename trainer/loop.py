@@ -309,6 +309,7 @@ def _finish(
         facts=places_of(view, run.ranks.world_size)
         | {
             "seconds": run.times.seconds,
+            "cpu_seconds": run.count_cpu(),  # of the first rank
             "tokens_per_s": trained / run.times.seconds,
             "wait_share": run.times.wait_seconds / run.times.seconds,
             "mfu": run.utilisation(trained / run.times.seconds),

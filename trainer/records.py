@@ -1,7 +1,8 @@
 """What runs and studies leave on disk (light: imports no torch).
 
-A run's folder holds `metrics.jsonl` (a `Metrics` a step), `valid.npz` (bits and bytes of every
-validation document), the checkpoint, and `run.json`, written last. A study's folder holds one run
+A run's folder holds `begun.json` (and `documents.npz` where a study drew them), `metrics.jsonl` (a
+`Metrics` a step), `valid.npz` (bits and bytes of every validation document), the checkpoint, and
+`run.json`, written last. A study's folder holds one run
 per arm and seed, and `study.json`, from which a report can be made without anything else.
 """
 
@@ -19,6 +20,7 @@ from shards.errors import CorruptError
 from trainer.config import TrainConfig
 from trainer.study_config import StudyConfig
 from trainer.study_records import (
+    ContrastResult,
     OverlapResult,
     PredictionResult,
     Prequential,
@@ -133,6 +135,7 @@ class SeedResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     unique_tokens: int
     tokens_per_s: float
     curve: list[CurvePoint]
+    cpu_seconds: float | None = None
 
 
 class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -156,10 +159,12 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     An arm with a random subset of equal size beside it has its difference from that in
     `random_delta` and `random_ci` (seeds and documents; level shared evenly by all such arms).
 
-    From the mean curves: `tokens_to_target` until the control's last value is reached,
-    `effective_data_multiplier` (how many tokens of the control one of the arm's is worth) with a
-    t interval over seeds, and `area`, the mean bits per byte over ln(tokens); None where a curve
-    would have to be extended.
+    `effective_data_multiplier`: how many tokens of the control one of the arm's is worth, from the
+    difference and the curves before the decay (`trainer/study_curves.py`); `multiplier_ci` is that
+    of both ends of `delta`'s interval, so it leaves out 1 where `delta`'s leaves out 0. From the
+    mean curves, which end at the score on all of the validation: `tokens_to_target` until the
+    control's last value is reached, and `area`, the mean bits per byte over ln(tokens). None is
+    unknown: a curve that tells too little, or would have to be extended too far.
     """
 
     select: str
@@ -184,7 +189,7 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     verdict: str = "control"
     tokens_to_target: float | None = None
     effective_data_multiplier: float | None = None
-    multiplier_ci: tuple[float, float] | None = None
+    multiplier_ci: tuple[float | None, float | None] | None = None
     area: float | None = None
     draw: str = "all"
     random_delta: float | None = None
@@ -217,9 +222,9 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `gate_passed`: the control and some other arm beat their baselines in every run; `verdict` is
     then "conclusive", otherwise INCONCLUSIVE. An arm that alone does not is INCONCLUSIVE alone.
     `tokens_needed` are more tokens a run for all to beat them, at least and at most (None:
-    unknown), if some run does not. `detectable_difference` (bits per byte) is what the study could see with a chance of
-    80 %, by the standard deviations that its recipe expects. `train` has the settings that the
-    `sweep` chose, if there was one.
+    unknown), if some run does not. `detectable_difference` (bits per byte) is what the study could
+    see with a chance of 80 %, by the standard deviations that its recipe expects. `train` has the
+    settings that the `sweep` chose, if there was one.
     """
 
     format: int = 1
@@ -243,6 +248,7 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     signals: list[SignalRank] = []
     worth: WorthModel | None = None
     prediction: PredictionResult | None = None
+    contrasts: list[ContrastResult] = []
 
 
 def write_record(path: Path, record: msgspec.Struct) -> None:

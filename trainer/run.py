@@ -85,6 +85,7 @@ class Run:
     times: Times = field(default_factory=Times)
     rank_times: RankTimes = field(default_factory=RankTimes)
     waited: float = 0.0
+    cpu_before: float = field(default_factory=time.process_time)
     resumed: Checkpoint | None = None
 
     @classmethod
@@ -281,7 +282,15 @@ class Run:
             "rng": rng_state(self.device),
             "history": msgspec.to_builtins(self.history),
         }
+        self.count_cpu()
         self.saver.save(self.step, pieces(state) if self.sharded else state, self.times)
+
+    def count_cpu(self) -> float:
+        """Add the CPU time since the last call to that of the run; return it, in seconds."""
+        now = time.process_time()
+        self.times.cpu_seconds += now - self.cpu_before
+        self.cpu_before = now
+        return self.times.cpu_seconds
 
     def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         self.step, self.times, self.resumed = checkpoint.step, checkpoint.times, checkpoint

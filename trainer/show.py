@@ -57,7 +57,7 @@ _COLUMNS = ("arm", "bpb", "bigram", "delta", "interval", "verdict", "worth")
 """`bigram` read what the runs read, `delta` is arm − control, `worth` the effective-data
 multiplier: what fits into 80 characters. `assay study show --markdown` shows the rest."""
 
-_SHORT = {"arm better": "better", "arm worse": "worse", "no difference seen": "none seen"}
+SHORT = {"arm better": "better", "arm worse": "worse", "no difference seen": "none seen"}
 
 
 def study_table(record: StudyRecord) -> Table:
@@ -79,7 +79,7 @@ def study_table(record: StudyRecord) -> Table:
             f"{arm.baselines.bigram:.4f}",
             signed(arm.delta) if arm.delta is not None else "",
             _interval(arm),
-            _SHORT.get(arm.verdict, arm.verdict),
+            SHORT.get(arm.verdict, arm.verdict),
             ""
             if arm.effective_data_multiplier is None
             else f"×{arm.effective_data_multiplier:.2f}",
@@ -116,6 +116,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "repeats": msgspec.to_builtins(record.repeats),
         "sweep": msgspec.to_builtins(record.sweep),
         "overlap": msgspec.to_builtins(record.valid.overlap),
+        "contrasts": msgspec.to_builtins(record.contrasts),
         "signals": msgspec.to_builtins(record.signals),
         "arms": {
             name: {

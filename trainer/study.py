@@ -63,12 +63,7 @@ def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
             empty, or an arm is too small for a draw from it; the message names the arm.
         TrainingError: the validation has fewer than two documents, so it says nothing of others.
     """
-    if study.curricula and (train_config.packing != "none" or train_config.mixture):
-        key = "mixture" if train_config.mixture else "packing"
-        raise RecipeError(
-            f"study.curricula with train.{key}: both decide in which order documents come; leave"
-            " one of the two out"
-        )
+    _check_settings(study, train_config)
     valid = _read_valid(dataset, study, train_config)
     arms = open_arms(dataset, study, _budget(train_config))
     for name, select in study.arms.items():
@@ -94,6 +89,8 @@ def open_arm(
     if study.budget == "flops" and name in study.arms:  # then the others have no say in it
         check_apart(dataset, study.arms[name], study.valid, f"study.arms.{name}")
         return dataset.select(study.arms[name])
+    if name not in study.arms:
+        _check_settings(study, train_config)
     seed = train_config.seed
     opened = open_arms(dataset, study, _budget(train_config), [seed])[seed][name]
     for arm, select in study.arms.items():
@@ -112,6 +109,26 @@ def open_valid(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
     if study.max_overlap == 1:  # none can have more, so what the arms hold need not be read
         return valid
     return decontaminate(dataset, study, valid)[0]
+
+
+def _check_settings(study: StudyConfig, train_config: TrainConfig) -> None:
+    """Refuse settings of a run under which an arm would not be what it says.
+
+    Raises:
+        RecipeError: names the two.
+    """
+    if train_config.mixture and (study.mixtures or study.probes):
+        key = "mixtures" if study.mixtures else "probes"
+        raise RecipeError(
+            f"study.{key} with train.mixture: a source of a run has each document of its arm once,"
+            " so what such an arm repeats would be lost; leave one of the two out"
+        )
+    if study.curricula and (train_config.packing != "none" or train_config.mixture):
+        key = "mixture" if train_config.mixture else "packing"
+        raise RecipeError(
+            f"study.curricula with train.{key}: both decide in which order documents come; leave"
+            " one of the two out"
+        )
 
 
 def _budget(config: TrainConfig) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from shards.dataset import TokenDataset, TokenView, segments_of
 from shards.errors import RecipeError
 from shards.ordered import OrderedView
-from shards.select import arithmetic, columns, select
+from shards.select import arithmetic, columns
 from trainer.study_config import Cells
 
 Mask = npt.NDArray[np.bool_]
@@ -103,7 +103,7 @@ class Catalogue:
         """
         shards = range(len(self.dataset.entries))
         try:
-            masks = [select(self.dataset.shard(index).batch, expression) for index in shards]
+            masks = [self.dataset.mask(index, expression) for index in shards]
         except RecipeError as error:
             raise RecipeError(f"{key}: {error}") from None
         mask = np.concatenate([np.zeros(0, np.bool_), *masks])

@@ -21,6 +21,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
     """Show what the study in DIR (a study's --out, or a chain's) found."""
     from trainer.show import study_summary, study_table
+    from trainer.study_contrasts import contrast_table
     from trainer.study_controls import caution, without_random
     from trainer.study_report import study_markdown
     from trainer.study_sections import prediction_words
@@ -32,6 +33,8 @@ def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
         click.echo(study_markdown(record), nl=False)
     else:
         console.print(study_table(record))
+        if record.contrasts:
+            console.print(contrast_table(record.contrasts))
         click.echo(record.sentence)
         lacking = caution(without_random(record.arms, record.study))
         if lacking not in record.sentence:  # an inconclusive one, or of an older study

@@ -127,7 +127,11 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     All runs train on `train.tokens`, so with equal FLOPs. With `budget = "unique"` every arm is
     also cut, by hash, to the same number of tokens: `unique_tokens`, or what the smallest arm has.
 
-    `level` is the chance of calling any difference where there is none, over all arms together.
+    `contrasts` are pairs of arms that are compared with each other too, planned beforehand: a
+    second look at what came out best is none.
+
+    `level` is the chance of calling any difference where there is none, over all arms together
+    (and, apart from that, over all contrasts).
     `expected_seed_sd` and `expected_document_sd` (bits per byte) are what the power calculation
     before the first run goes by; the defaults are those of the demo's study.
     """
@@ -149,6 +153,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     repeat_of: str | None = None
     budget: Literal["flops", "unique"] = "flops"
     unique_tokens: Positive | None = None
+    contrasts: list[tuple[str, str]] = []
     valid: str = "split == 'valid' and dropped == ''"
     max_overlap: Share = 0.7
     sweep: Sweep | None = None
@@ -229,6 +234,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                     f"study.{key} = {value!r}: not one of study.arms"
                     f"{did_you_mean(value, tuple(known), 'arms')}"
                 )
+        self._check_contrasts()
         names = self.arm_names
         if len(names) < 2:
             raise RecipeError(f"study: {names} is one arm, and a study compares at least two")
@@ -245,6 +251,23 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 f"study.random_like = {self.control!r}: is the control, of which a random subset of"
                 " equal size is itself"
             )
+
+    def _check_contrasts(self) -> None:
+        seen: set[frozenset[str]] = set()
+        for pair in self.contrasts:
+            key = f"study.contrasts: {list(pair)}"
+            for name in pair:
+                if name not in self.arm_names:
+                    known = did_you_mean(name, tuple(self.arm_names), "arms")
+                    raise RecipeError(f"{key}: {name!r} is no arm of the study{known}")
+            if len(set(pair)) < 2 or frozenset(pair) in seen:
+                raise RecipeError(f"{key}: name two different arms, each pair once")
+            if self.control in pair:
+                raise RecipeError(
+                    f"{key}: every arm is compared with the control {self.control!r} anyway; leave"
+                    " the pair out"
+                )
+            seen.add(frozenset(pair))
 
     def _check_budget(self) -> None:
         if self.budget == "unique" and (self.repeats or self.mixtures or self.probes):

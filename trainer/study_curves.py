@@ -1,8 +1,8 @@
 """What learning curves say beyond their last point: tokens to a target, data worth, area, need.
 
-Everything reads a curve in ln(tokens), in which loss is nearly straight over a factor of a few, and
-inside a run: a point in the middle has not had the decay of the learning rate that a run of that
-length would have had, so a multiplier comes out nearer to 1 than separate runs would show.
+Everything reads a curve in ln(tokens), in which loss is nearly straight over a factor of a few. The
+points are measured on a part of the validation: a difference comes from all of it, the curves say
+how fast it is gained.
 """
 
 from typing import NamedTuple
@@ -10,12 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainer.stats import Interval, t_interval
+from trainer.stats import t_interval
 
 Floats = npt.NDArray[np.float64]
 
 FURTHEST = 10.0
 """Up to how many times its tokens a curve is extended; beyond that the answer is unknown."""
+
+NEAR = 4.0
+"""Over which factor of tokens before the decay a curve is fitted, to know where it would end."""
+
+FLOOR = 0.25
+"""Irreducible part of the loss, as a share of its value, in that fit. Together with `NEAR` it comes
+nearest to what separate runs of 0.25 to 2 M tokens say (docs/design/study.md); 0.5 gives 4 % more,
+a straight line 4 % less."""
 
 _FLOORS = (0.0, 0.25, 0.5, 0.75)
 """Irreducible parts of the loss, as shares of the curve's last value, that are tried."""
@@ -28,11 +36,19 @@ class Curve(NamedTuple):
     bpb: Floats
 
 
+class Measured(NamedTuple):
+    """A difference arm − control with its interval, bits per byte."""
+
+    delta: float
+    low: float
+    high: float
+
+
 class Multiplier(NamedTuple):
-    """How many times its tokens an arm's data is worth of the control's; interval over seeds."""
+    """How many times its tokens an arm's data is worth of the control's; None is unknown."""
 
     value: float
-    interval: Interval | None
+    interval: tuple[float | None, float | None]
 
 
 class Need(NamedTuple):
@@ -74,36 +90,98 @@ def tokens_to_target(curve: Curve, target: float) -> float | None:
     return float(np.exp(x0 + (x1 - x0) * (y0 - target) / (y0 - y1)))
 
 
-def data_multiplier(arm: Curve, control: Curve) -> float | None:
+def undecayed(curve: Curve, decay_from: float) -> Curve | None:
+    """Return a run's curve as it would be had its learning rate not decayed at the end.
+
+    Its points before the decay, and one more at the run's last token, on a power law (with a floor
+    of `FLOOR` times the last value) through those of the last factor of `NEAR` before the decay.
+
+    Args:
+        curve: of a run, or the mean of several.
+        decay_from: tokens after which the learning rate decays.
+
+    Returns:
+        None where fewer than 3 points lie there, or they do not fall.
+    """
+    before = curve.tokens <= decay_from
+    tokens, bpb = curve.tokens[before], curve.bpb[before]
+    near = tokens * NEAR >= tokens.max(initial=0.0)
+    if near.sum() < 3:
+        return None
+    lowest = FLOOR * float(bpb[-1])
+    if (bpb[near] <= lowest).any():
+        return None
+    slope, height = np.polyfit(np.log(tokens[near]), np.log(bpb[near] - lowest), 1)
+    if slope >= 0:
+        return None
+    end = curve.tokens[-1]
+    if end > tokens[-1]:
+        tokens = np.append(tokens, end)
+        bpb = np.append(bpb, lowest + np.exp(height + slope * np.log(end)))
+    return Curve(tokens, bpb)
+
+
+def data_multiplier(delta: float, arm: Curve | None, control: Curve | None) -> float | None:
     """Return how many tokens of the control one token of the arm is worth, at equal loss.
 
-    An arm that ends worse: the control's tokens to the arm's last value, over the arm's tokens
-    (below 1). One that ends better: the control's tokens over the arm's tokens to the control's
-    last value (above 1). Both interpolate; None where a curve would have to be extended.
+    What the decay gains hardly depends on how long a run is (Hägele et al. 2024, §3). So runs of
+    other lengths, each with its own decay, lie as far below each other as one curve without decay
+    falls between these lengths. The better side is asked after how many of its tokens it was as far
+    above its own end as the other is at the end.
+
+    Args:
+        delta: arm − control after the same number of tokens, bits per byte of all documents.
+        arm, control: curves without decay (`undecayed`); only that of the better side is read.
+
+    Returns:
+        None where that curve is unknown, or begins below.
     """
-    if arm.bpb[-1] > control.bpb[-1]:
-        needed = tokens_to_target(control, float(arm.bpb[-1]))
-        return None if needed is None else needed / float(arm.tokens[-1])
-    needed = tokens_to_target(arm, float(control.bpb[-1]))
-    return None if needed is None else float(control.tokens[-1]) / needed
+    better = arm if delta <= 0 else control
+    if better is None:
+        return None
+    reached = tokens_to_target(better, float(better.bpb[-1]) + abs(delta))
+    if reached is None:
+        return None
+    ratio = float(better.tokens[-1]) / reached
+    return ratio if delta <= 0 else 1 / ratio
 
 
-def effective_data(arms: list[Curve], controls: list[Curve], level: float) -> Multiplier | None:
-    """Return the multiplier of the mean curves, with a t interval of its logarithm over seeds.
+def effective_data(
+    arms: list[Curve], controls: list[Curve], difference: Measured, decay_from: float, level: float
+) -> Multiplier | None:
+    """Return the multiplier of a difference, and of both ends of its interval.
+
+    The curves have an error of their own. So at each end the multiplier is that by the curves of
+    single seeds, at the far end of their t interval, but never on the other side of 1: the interval
+    leaves out 1 exactly where that of the difference leaves out 0.
 
     Args:
         arms, controls: curves by seed, seeds paired.
-        level: 1 − coverage of the interval; it is None where a seed's own multiplier is unknown.
+        difference: arm − control and its interval, bits per byte of all validation documents.
+        decay_from: tokens after which the learning rate decays.
+        level: 1 − coverage of the interval; an end of it is None where a seed's is unknown.
+
+    Returns:
+        None where it is unknown: see `data_multiplier`.
     """
-    value = data_multiplier(mean_curve(arms), mean_curve(controls))
+    whole = (undecayed(mean_curve(curves), decay_from) for curves in (arms, controls))
+    value = data_multiplier(difference.delta, *whole)
     if value is None:
         return None
-    by_seed = [data_multiplier(arm, control) for arm, control in zip(arms, controls, strict=True)]
-    known = [multiplier for multiplier in by_seed if multiplier is not None]
-    if len(known) < len(by_seed) or len(known) < 2:
-        return Multiplier(value, None)
-    low, high = np.exp(t_interval(np.log(known), level))
-    return Multiplier(value, Interval(float(low), float(high)))
+    pairs = [
+        (undecayed(one, decay_from), undecayed(other, decay_from))
+        for one, other in zip(arms, controls, strict=True)
+    ]
+
+    def end(delta: float, side: int) -> float | None:
+        by_seed = [data_multiplier(delta, *pair) for pair in pairs]
+        known = [multiplier for multiplier in by_seed if multiplier is not None]
+        if len(known) < max(2, len(by_seed)):
+            return None
+        far = t_interval(np.log(known), level)[side]
+        return float(np.exp(max(0.0, far) if delta <= 0 else min(0.0, far)))
+
+    return Multiplier(value, (end(difference.high, 0), end(difference.low, 1)))
 
 
 def area(curve: Curve) -> float | None:

@@ -17,7 +17,7 @@ from trainer.stats import Floats, t_interval
 from trainer.study_arms import Arm, Arms
 from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
-from trainer.study_gate import curve_points
+from trainer.study_gate import curve_points, decay_start
 from trainer.study_records import (
     PredictionResult,
     Prequential,
@@ -160,9 +160,8 @@ def repeat_fit(arms: Arms, records: Records, study: StudyConfig) -> RepeatFit | 
 def _points(run: RunRecord, arm: Arm) -> Points:
     """Return the points of a run before its decay, and the last one."""
     curve = curve_points(run)
-    constant = 1 - run.config.decay if run.config.schedule == "wsd" else 0.0
     last = np.arange(len(curve.tokens)) == len(curve.tokens) - 1
-    used = (curve.tokens <= constant * run.tokens) | last
+    used = (curve.tokens <= decay_start(run)) | last
     unique = np.full(int(used.sum()), float(arm.tokens))
     return Points(curve.tokens[used], unique, curve.bpb[used], last[used] & (run.config.decay > 0))
 

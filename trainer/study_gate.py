@@ -22,6 +22,22 @@ def curve_points(run: RunRecord) -> Curve:
     )
 
 
+def anchored_curve(run: RunRecord) -> Curve:
+    """Return a run's curve, moved so that it ends at its score on all validation documents.
+
+    A curve's points are measured on few documents. Where these are not like the rest, two curves
+    are as far apart as they are, and not as the arms.
+    """
+    curve = curve_points(run)
+    return Curve(curve.tokens, curve.bpb + (run.bpb - curve.bpb[-1]))
+
+
+def decay_start(run: RunRecord) -> float:
+    """Return after how many tokens the learning rate decays; a cosine does from the first."""
+    config = run.config
+    return (1 - config.decay if config.schedule == "wsd" else 0.0) * run.tokens
+
+
 def judged_arms(arms: dict[str, ArmResult], control: str) -> set[str]:
     """Return the arms whose difference from the control may be read: both passed the gate.
 
@@ -47,11 +63,8 @@ def gate_need(arms: dict[str, ArmResult], runs: dict[str, list[RunRecord]]) -> N
                 continue
             nearest = min(run.baselines.unigram, run.baselines.bigram)
             furthest = min(nearest, everything.unigram, everything.bigram)
-            config = run.config
-            # A cosine has no part before its decay, and nothing that could be extended.
-            constant = 1 - config.decay if config.schedule == "wsd" else 0.0
             gaps = (run.bpb - nearest, run.bpb - furthest)
-            needs.append(tokens_needed(curve_points(run), gaps, constant * run.tokens))
+            needs.append(tokens_needed(curve_points(run), gaps, decay_start(run)))
     lows, highs = [need.low for need in needs], [need.high for need in needs]
     return Need(_largest(lows), _largest(highs))
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from shards.dataset import TokenDataset
 from shards.errors import TrainingError
-from shards.select import select
 from trainer.data import Documents
 from trainer.study_config import StudyConfig
 from trainer.study_records import OverlapResult
@@ -129,7 +128,7 @@ def _chunks(
     """Yield runs of whole documents: which arm selects each, their tokens, their offsets."""
     for index in range(len(dataset.entries)):
         shard = dataset.shard(index)
-        masks = {name: select(shard.batch, text) for name, text in study.arms.items()}
+        masks = {name: dataset.mask(index, text) for name, text in study.arms.items()}
         offsets = np.asarray(shard.offsets, np.int64)
         first = 0
         while first < len(offsets) - 1:

@@ -21,6 +21,24 @@ class SourceResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     interval: Bounds | None = None
 
 
+class ContrastResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A planned comparison of two arms besides the control: `arm` − `against`.
+
+    Fields as those of an arm (`trainer.records.ArmResult`); Holm's procedure is over all contrasts.
+    """
+
+    arm: str
+    against: str
+    delta: float
+    ci_low: float
+    ci_high: float
+    seed_ci: Bounds
+    document_ci: Bounds
+    level: float
+    p_value: float
+    verdict: str
+
+
 class Prequential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Code length of the training data itself: each batch is coded before it is learned from.
 

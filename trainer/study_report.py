@@ -1,9 +1,13 @@
 """A study in words and as Markdown, from its record alone (light: imports no torch)."""
 
+from collections.abc import Sequence
+
 from trainer.records import ArmResult, StudyRecord
 from trainer.show import coverage, quantity, signed
 from trainer.study_config import StudyConfig
+from trainer.study_contrasts import CONTRAST_HEADS, contrast_cells, contrast_words
 from trainer.study_controls import caution, without_random
+from trainer.study_records import ContrastResult
 from trainer.study_sections import (
     control_rows,
     extra_sections,
@@ -16,7 +20,9 @@ _WIDTH = 41
 """Characters of the plot of intervals."""
 
 
-def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
+def answer_sentence(
+    arms: dict[str, ArmResult], study: StudyConfig, contrasts: Sequence[ContrastResult] = ()
+) -> str:
     """Say in plain words what the intervals show."""
     parts, failed = [], []
     for name, arm in arms.items():
@@ -48,6 +54,7 @@ def answer_sentence(arms: dict[str, ArmResult], study: StudyConfig) -> str:
             f"INCONCLUSIVE: {', '.join(failed)} ({'does' if len(failed) == 1 else 'do'} not beat"
             " the unigram and bigram models of the same samples in every run)"
         )
+    parts += [contrast_words(found) for found in contrasts]
     answer = f"With {len(study.seeds)} seeds, {'; '.join(parts)}."
     return " ".join([answer, caution(without_random(arms, study))]).rstrip()
 
@@ -66,6 +73,7 @@ def study_markdown(record: StudyRecord) -> str:
         " *− random*: the difference from a random subset of equal size."
         " *Data worth*: how many tokens of the control one token of the arm is worth.",
         f"```text\n{forest(record)}\n```",
+        *_contrasts(record),
         "## By source\n\nBits per byte, and the difference from the control with its interval"
         f" (level shared by arms and sources).\n\n{source_rows(record)}",
         f"## Baselines\n\n{_baselines(record)}",
@@ -127,6 +135,17 @@ def _answers(record: StudyRecord) -> str:
     return markdown_table(heads, rows)
 
 
+def _contrasts(record: StudyRecord) -> list[str]:
+    if not record.contrasts:
+        return []
+    table = markdown_table(CONTRAST_HEADS, map(contrast_cells, record.contrasts))
+    return [
+        f"## Planned contrasts\n\n{table}\n\nArms compared with each other, seeds and documents"
+        f" paired. The chance of calling any of these {len(record.contrasts)} where there is no"
+        f" difference is at most {100 * record.study.level:g} %, apart from that of the arms."
+    ]
+
+
 def _random_words(arm: ArmResult, random: ArmResult | None) -> str:
     if arm.random_delta is None or arm.random_ci is None:
         return ""
@@ -142,7 +161,8 @@ def worth_words(arm: ArmResult) -> str:
     value = f"×{arm.effective_data_multiplier:.2f}"
     if arm.multiplier_ci is None or arm.verdict == "control":
         return value
-    return f"{value} ({arm.multiplier_ci[0]:.2f} to {arm.multiplier_ci[1]:.2f})"
+    low, high = (f"{end:.2f}" if end is not None else "unknown" for end in arm.multiplier_ci)
+    return f"{value} ({low} to {high})"
 
 
 def _baselines(record: StudyRecord) -> str:

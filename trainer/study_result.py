@@ -22,7 +22,15 @@ from trainer.stats import Difference, Floats, Interval, paired_differences, verd
 from trainer.study_arms import Arm, Arms, draw_words
 from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
-from trainer.study_curves import area, effective_data, mean_curve, tokens_to_target
+from trainer.study_contrasts import compare_contrasts
+from trainer.study_curves import (
+    Measured,
+    Multiplier,
+    area,
+    effective_data,
+    mean_curve,
+    tokens_to_target,
+)
 from trainer.study_extras import (
     compare_prequential,
     predicted,
@@ -31,7 +39,13 @@ from trainer.study_extras import (
     text_ladder,
     worth_of_cells,
 )
-from trainer.study_gate import curve_points, gate_need, gate_sentence, judged_arms
+from trainer.study_gate import (
+    anchored_curve,
+    decay_start,
+    gate_need,
+    gate_sentence,
+    judged_arms,
+)
 from trainer.study_power import planned_difference
 from trainer.study_records import OverlapResult, SourceResult, SweepResult
 from trainer.study_report import answer_sentence
@@ -76,14 +90,15 @@ def compare(
     arms = {name: _arm(runs, name, draws[name]) for name in study.arm_names}
     judged = judged_arms(arms, study.control)
     by_source = _source_differences(others, control, valid, study)
-    arms = {name: _with_curves(arm, runs, name, study) for name, arm in arms.items()}
     for name, difference in differences.items():
         arm = _with_difference(arms[name], difference, gate_passed=name in judged)
         arms[name] = msgspec.structs.replace(arm, sources=by_source[name])
+    arms = {name: _with_curves(arm, runs, name, study) for name, arm in arms.items()}
     for name in study.random_like:
         arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], valid, study)
     arms = compare_prequential(arms, runs.arms, runs.records, runs.folders, study)
     passed = bool(judged)
+    contrasts = compare_contrasts(study, bits, valid.bytes, judged)
     lost = [name for name, arm in arms.items() if not arm.beats_baselines]
     need = gate_need(arms, runs.records) if lost else None
     left_out = lost if passed else []  # of a study that failed all is shown, as no evidence
@@ -112,7 +127,7 @@ def compare(
         gate_passed=passed,
         gate=gate,
         verdict="conclusive" if passed else "INCONCLUSIVE",
-        sentence=answer_sentence(arms, study) if passed else f"INCONCLUSIVE: {gate}",
+        sentence=answer_sentence(arms, study, contrasts) if passed else f"INCONCLUSIVE: {gate}",
         tokens_needed=None if need is None else (need.low, need.high),
         detectable_difference=planned_difference(study, valid.bytes),
         sweep=sweep,
@@ -120,6 +135,7 @@ def compare(
         signals=signal_table(catalogue, runs.arms, runs.records, study, left_out),
         worth=worth_of_cells(catalogue, arms, runs.records, study, left_out),
         prediction=predicted(study, arms, dataset_id),
+        contrasts=contrasts,
     )
 
 
@@ -179,15 +195,19 @@ def _with_random(
 
 def _with_curves(arm: ArmResult, runs: Runs, name: str, study: StudyConfig) -> ArmResult:
     """Add what the learning curves say."""
-    own = [curve_points(run) for run in runs.records[name]]
-    others = [curve_points(run) for run in runs.records[study.control]]
+    own = [anchored_curve(run) for run in runs.records[name]]
+    others = [anchored_curve(run) for run in runs.records[study.control]]
     mean = mean_curve(own)
-    worth = effective_data(own, others, study.level)
+    worth: Multiplier | None = Multiplier(1.0, (1.0, 1.0))  # the control is worth itself
+    if arm.delta is not None and arm.ci_low is not None and arm.ci_high is not None:
+        found = Measured(arm.delta, arm.ci_low, arm.ci_high)
+        level = study.level if arm.level is None else arm.level
+        worth = effective_data(own, others, found, decay_start(runs.records[name][0]), level)
     return msgspec.structs.replace(
         arm,
         tokens_to_target=tokens_to_target(mean, float(mean_curve(others).bpb[-1])),
         effective_data_multiplier=worth and worth.value,
-        multiplier_ci=None if worth is None or worth.interval is None else tuple(worth.interval),
+        multiplier_ci=worth and worth.interval,
         area=area(mean),
     )
 
@@ -234,6 +254,7 @@ def _arm(runs: Runs, name: str, draw: str) -> ArmResult:
                 beats_baselines=run.beats_baselines,
                 unique_tokens=min(run.unique_tokens, arm.tokens),
                 tokens_per_s=run.facts["tokens_per_s"],
+                cpu_seconds=run.facts.get("cpu_seconds"),
                 curve=run.curve,
             )
             for run, arm, folder in zip(records, arms, runs.folders[name], strict=True)

@@ -202,6 +202,10 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
         ["seen with a chance of 80 %",
          "unknown" if seen is None else f"a difference of {seen:.4f} bits per byte"],
     ]  # fmt: skip
+    spent = [seed.cpu_seconds for arm in record.arms.values() for seed in arm.seeds]
+    known = [seconds for seconds in spent if seconds is not None]
+    if len(known) == len(spent):  # records of older runs have none
+        rows.append(["cost", f"{sum(known):,.0f} CPU seconds in {len(known)} runs"])
     if valid.overlap is not None:
         found = valid.overlap
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in found.arms.items())

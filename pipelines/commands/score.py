@@ -21,7 +21,7 @@ from shards.console import quiet_option
 @click.option(
     "--run-data",
     type=click.Path(),
-    help="The tokens dataset that the run learned from, where it is another.",
+    help="The tokens dataset that the run learned from, if its record names no tokenizer.",
 )
 @runner_options
 @quiet_option

@@ -56,7 +56,8 @@ def _show(found: Any) -> None:
     out.print(
         f"step {found.step}, rank {found.rank}, row {found.row}: global sample {found.g:,}"
         f" (epoch {found.epoch}, sample {found.sample:,} of"
-        f" {f'source {found.source}' if found.source else 'the selection'}),"
+        f" {f'source {found.source}' if found.source else 'the selection'}"
+        f"{'' if found.draw == 'all' else f', of which {found.draw}'}),"
         f" documents: {len(found.parts)}" + ("" if found.finished else "; the run is not finished"),
         markup=False,
         soft_wrap=True,

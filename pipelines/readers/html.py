@@ -3,12 +3,16 @@
 Resiliparse (Bevendorff et al. 2018) is the extra `web`: `pip install assay-corpus[web]`. It is
 loaded with the first page, so WET files do without it. Its version is part of what decides a text.
 
-Its search for the main content takes the square of a page's depth: 15 s for 20,000 nested elements.
-Of a page that may be deeper than `DEEPEST`, which no layout needs, all of the text is taken.
+Two of its costs have no bound of their own, so pages get one. Its search for the main content takes
+the square of a page's depth, 15 s for 20,000 nested elements: of a page deeper than `DEEPEST`, which
+no layout needs, all of the text is taken. And each line of a list is indented by its depth: lists
+that could be indented to more than `INDENTED` times the page are taken as blocks. Depths are those of
+the parsed tree, so that stray end tags, comments and attributes cannot hide them.
 """
 
 import codecs
 import re
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,6 +22,14 @@ from shards.errors import PlatformError
 
 DEEPEST = 1000
 
+INDENTED = 4
+"""Bytes of indentation that a byte of a page may become, where that is not less than 64 KiB."""
+
+_INDENTED_ALWAYS = 64 << 10
+_DEEPEST_LIST = 32
+_INDENT = 2
+"""Spaces of each list around a line."""
+
 SURELY_UTF8 = 6
 """So many characters that are not ASCII, in bytes that are all UTF-8, are no chance."""
 
@@ -26,13 +38,7 @@ WRONG = 4
 
 _NOT_ASCII = re.compile(r"[^\0-\x7f]+")
 
-_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)")
-_FLAT = re.compile(
-    r"area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|param|source|t[dhr]"
-    r"|t(body|foot|head)|track|wbr",
-    re.IGNORECASE,
-)
-"""Elements without content, and those that the next one of their kind ends."""
+_LIST = re.compile(r"<(/?)[uo]l(?=[\s/>])", re.IGNORECASE)
 
 
 def page_text(page: Page) -> str:
@@ -50,6 +56,7 @@ def page_text(page: Page) -> str:
     try:
         html2text = import_module("resiliparse.extract.html2text")
         encoding = import_module("resiliparse.parse.encoding")
+        html = import_module("resiliparse.parse.html")
     except ImportError as error:
         raise PlatformError(
             f"web pages need resiliparse, which cannot be imported ({error}):"
@@ -57,8 +64,8 @@ def page_text(page: Page) -> str:
         ) from None
     text = _decode(page, encoding)
     if page.kind != "text/plain":
-        shallow = _depth(text) <= DEEPEST
-        text = html2text.extract_plain_text(text, main_content=shallow, alt_texts=False)
+        bounded, shallow = _bounded(text, html.HTMLTree.parse)
+        text = html2text.extract_plain_text(bounded, main_content=shallow, alt_texts=False)
     if not text.strip():
         raise PageError("empty_text", "the page has no main content")
     return _without_surrogates(text)
@@ -70,7 +77,7 @@ def definition() -> str:
         found = version("resiliparse")
     except PackageNotFoundError:
         found = "not installed"
-    return f"main-content-v3 (resiliparse {found})"
+    return f"main-content-v4 (resiliparse {found})"
 
 
 def _decode(page: Page, encoding: Any) -> str:
@@ -112,13 +119,34 @@ def _without_surrogates(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _depth(text: str) -> int:
-    """Return at least the depth of a page, roughly; the number of its tags where that is enough."""
-    if text.count("<") <= DEEPEST:
-        return 0
-    depth = deepest = 0
-    for closes, name in _TAG.findall(text):
-        if not _FLAT.fullmatch(name):
-            depth = max(depth - 1, 0) if closes else depth + 1
-            deepest = max(deepest, depth)
-    return deepest
+def _bounded(text: str, parse: Callable[[str], Any]) -> tuple[Any, bool]:
+    """Return a page, as a tree or text, that is extracted in bounded time and to bounded size.
+
+    Args:
+        text: the page.
+        parse: makes its tree.
+
+    Returns:
+        The page, lists as blocks if they are too deep, and whether its main content can be looked
+        for.
+    """
+    tags = text.count("<")
+    lines = tags + text.count("\n")  # each of `pre` is indented
+    lists = min(
+        _DEEPEST_LIST,
+        max(INDENTED * len(text), _INDENTED_ALWAYS) // (_INDENT * max(lines, 1)),
+    )
+    tree = None
+    if len(_LIST.findall(text)) > lists:
+        tree = parse(text)
+        if _has(tree, " ".join([":is(ul,ol)"] * (lists + 1))):
+            text, tree = _LIST.sub(r"<\1div", text), None
+    if tags <= DEEPEST:
+        return text if tree is None else tree, True
+    tree = parse(text) if tree is None else tree
+    return tree, not _has(tree, ">".join("*" * (DEEPEST + 1)))
+
+
+def _has(tree: Any, selector: str) -> bool:
+    """Tell whether a tree has an element that a CSS selector names."""
+    return tree.document.query_selector(selector) is not None

@@ -60,12 +60,13 @@ def read_range(
                 max_bytes=max_record_bytes,
             )
             return
+        if range_.format == "warc":
+            items = warc_records(lambda: _pieces(file, range_), max_record_bytes, page_text)
+            yield from batches(items, batch_bytes, escaped=False)
+            return
         pieces = _pieces(file, range_)
         if range_.format == "text":
             yield from batches(_whole(pieces, max_record_bytes), batch_bytes, escaped=False)
-        elif range_.format == "warc":
-            items = warc_records(pieces, max_record_bytes, page_text)
-            yield from batches(items, batch_bytes, escaped=False)
         elif range_.format == "text-lines":
             items = _text_lines(pieces, range_, max_record_bytes)
             yield from batches(items, batch_bytes, escaped=False)
@@ -77,6 +78,7 @@ def read_range(
 def _pieces(file: BinaryIO, range_: Range) -> Iterator[Piece]:
     """Open the stream at the byte before the range, or at 0."""
     before = max(range_.start - 1, 0)
+    file.seek(0)
     if range_.compression == "gzip":
         return gzip_pieces(file)
     if range_.compression == "zstd":

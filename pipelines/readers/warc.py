@@ -8,7 +8,10 @@
 
 A response that is no text (an image, a redirect, DNS) is a row with a reason, as is everything that
 cannot be read. Where bytes stand that are no record, reading goes on at the next line that begins
-a record: real crawls have wrong lengths, missing line ends and members cut off.
+a record: real crawls have wrong lengths, missing line ends and members cut off. A length that goes
+beyond the end of the file is such a place too: what stands behind the record's head is looked
+through for the next record, in a second pass over the file where it was not kept, of which there
+is at most one. A length that is wrong but ends inside the file hides the records that it covers.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,6 +43,8 @@ class _Cursor:
         self._at = 0
         self._begin = 0
         self.gap: Gap | None = None
+        self.end: int | None = None
+        """Where the stream ends, or the next gap stands, once that was seen."""
 
     @property
     def position(self) -> int:
@@ -51,10 +56,9 @@ class _Cursor:
         if self.gap is not None:
             return False
         piece = next(self._pieces, None)
-        if piece is None:
-            return False
-        if isinstance(piece, Gap):
+        if piece is None or isinstance(piece, Gap):
             self.gap = piece
+            self.end = self._begin + len(self._buffer)
             return False
         self._begin += self._at
         self._buffer, self._at = self._buffer[self._at :] + piece, 0
@@ -62,7 +66,7 @@ class _Cursor:
 
     def resume(self) -> bool:
         """Go on behind the gap; False where the stream ended there."""
-        gap, self.gap = self.gap, None
+        gap, self.gap, self.end = self.gap, None, None
         if gap is None or gap.resume is None:
             return False
         self._buffer, self._at, self._begin = b"", 0, gap.resume
@@ -71,7 +75,7 @@ class _Cursor:
     def line(self) -> bytes | None:
         """Return the next line with its end, at most `_MAX_LINE_BYTES` of it; None at the end."""
         while True:
-            end = self._buffer.find(b"\n", self._at) + 1
+            end = self._buffer.find(b"\n", self._at, self._at + _MAX_LINE_BYTES) + 1
             length = (end or len(self._buffer)) - self._at
             if end or length >= _MAX_LINE_BYTES or not self._more():
                 break
@@ -81,7 +85,10 @@ class _Cursor:
         return line or None
 
     def take(self, size: int, *, keep: bool) -> bytes | None:
-        """Return the next `size` bytes (empty if not to be kept), None if there are fewer."""
+        """Return the next `size` bytes (empty if not to be kept), None if there are fewer.
+
+        In the latter case what was kept is read again, and what was not is lost.
+        """
         parts = []
         while size:
             part = self._buffer[self._at : self._at + size]
@@ -90,22 +97,38 @@ class _Cursor:
             if keep:
                 parts.append(part)
             if size and not self._more():
+                if keep:
+                    self._begin = self.position - sum(map(len, parts))
+                    self._buffer, self._at = b"".join(parts), 0
                 return None
         return b"".join(parts)
 
+    def again(self, pieces: Iterator[Piece], position: int) -> None:
+        """Read on from `position`, in the pieces of the same stream from its first byte on."""
+        self._pieces, self.gap = pieces, None
+        self._buffer, self._at, self._begin = b"", 0, 0
+        end = self.end
+        while self.take(position - self.position, keep=False) is None and self.resume():
+            pass
+        self.end = end
 
-def warc_records(pieces: Iterator[Piece], max_bytes: int, to_text: ToText) -> Iterator[_Item]:
+
+def warc_records(
+    open_pieces: Callable[[], Iterator[Piece]], max_bytes: int, to_text: ToText
+) -> Iterator[_Item]:
     """Yield the documents of a WARC stream, and a row with a reason for what is none.
 
     Args:
-        pieces: the whole stream from its first byte on.
-        max_bytes: larger records, or pages that decompress to more, are `record_too_large`.
+        open_pieces: opens the whole stream, from its first byte on. Called a second time where a
+            record's length goes beyond the end.
+        max_bytes: larger records, pages that decompress to more and larger texts are
+            `record_too_large`.
         to_text: makes the text of an HTTP response's page.
 
     Positions are those of the records' first bytes in the decompressed file. The text of a record
     is bytes of UTF-8.
     """
-    cursor = _Cursor(pieces)
+    cursor = _Cursor(open_pieces())
     lost = False  # a row was yielded for what is being skipped
     while True:
         start = cursor.position
@@ -120,7 +143,7 @@ def warc_records(pieces: Iterator[Piece], max_bytes: int, to_text: ToText) -> It
                 return
         elif line.startswith(_MAGIC):
             lost = False
-            item = _record(cursor, start, max_bytes, to_text)
+            item = _record(cursor, start, max_bytes, to_text, open_pieces)
             if item is not None:
                 yield item
                 lost = item[2].error in _LOST
@@ -137,7 +160,11 @@ _LOST = {"corrupt_warc", "truncated_warc", "truncated_gzip", "corrupt_gzip"} | {
 
 
 def _record(  # noqa: PLR0911 - one return for each way to be no document
-    cursor: _Cursor, start: int, max_bytes: int, to_text: ToText
+    cursor: _Cursor,
+    start: int,
+    max_bytes: int,
+    to_text: ToText,
+    open_pieces: Callable[[], Iterator[Piece]],
 ) -> _Item | None:
     """Read the record whose first line was read; None if it holds no document."""
     headers, complete = _headers(cursor)
@@ -159,10 +186,15 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
     media, charset = content_type(headers.get("content-type", "text/plain"))
     is_text = kind == "response" or media in TEXT
     wanted = is_document and is_text and size <= max_bytes
-    body = cursor.take(size, keep=wanted)
+    behind = cursor.position
+    lies = cursor.end is not None and behind + size > cursor.end
+    body = None if lies else cursor.take(size, keep=wanted)
     if body is None:
         end, where = cursor.gap[:2] if cursor.gap else ("truncated_warc", "the file ends")
-        return bad(end, f"{where}, in a record of {size} bytes")
+        left = (cursor.end or behind) - behind
+        if cursor.position > behind and (cursor.gap is None or cursor.gap.resume is None):
+            cursor.again(open_pieces(), behind)
+        return bad(end, f"{where}, in a record of {size} bytes of which there are {left}")
     if not is_document:
         return None
     if not is_text:
@@ -177,6 +209,9 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
         text = to_text(page).encode()
     except PageError as error:
         return bad(*error.args)
+    if len(text) > max_bytes:
+        detail = f"the text of the page has {len(text)} bytes, more than {max_bytes}"
+        return bad("record_too_large", detail)
     return start, text, Record(id_, None, url, text)
 
 

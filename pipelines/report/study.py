@@ -133,6 +133,19 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     held: bool
 
 
+class Contrast(msgspec.Struct, frozen=True, kw_only=True):
+    """Two arms compared with each other: `arm` − `against`."""
+
+    arm: str
+    against: str
+    delta: float
+    ci_low: float
+    ci_high: float
+    level: float
+    p_value: float
+    verdict: str
+
+
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     """One arm; `delta` and intervals are arm − control, None for the control."""
 
@@ -192,6 +205,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     signals: list[SignalRank] = []
     worth: Worth | None = None
     prediction: Prediction | None = None
+    contrasts: list[Contrast] = []
 
     @property
     def ladder_rungs(self) -> list[str]:

@@ -1,10 +1,15 @@
 """File helpers: atomic writes, and patterns that name what is wrong."""
 
 import os
+import re
 
 import pytest
+from click.testing import CliRunner
 
 from pipelines import files
+from pipelines.commands.curate import curate_command
+from pipelines.commands.score import score_command
+from pipelines.commands.tokenize import tokenize_command
 from shards.errors import InputError, PlatformError
 
 
@@ -64,6 +69,28 @@ def test_expand_names_a_pattern_that_cannot_be_used(tmp_path, pattern, words):
     with pytest.raises(InputError, match=words) as caught:
         files.expand([str(tmp_path / pattern)])
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///data/out", "is a file here; write its path, /data/out$"),
+        ("FILE:///data/out", "write its path"),
+        ("nowhere://bucket/out", "Beam knows no file system nowhere:// here"),
+    ],
+)
+def test_urls_that_cannot_be_are_errors_of_the_one_who_asked(url, words, tmp_path):
+    (tmp_path / "recipe.toml").write_text("")
+    recipe = [str(tmp_path / "recipe.toml"), "--set", "input.paths=['x']"]
+    for command, words_ in (
+        (score_command, ["--data", url, "--run", "r", "--out", str(tmp_path / "o")]),
+        (score_command, ["--data", str(tmp_path), "--run", "r", "--out", url]),
+        (tokenize_command, [*recipe[:1], "--data", url, "--tokenizer", "t", "--out", "o"]),
+        (curate_command, [*recipe, "--out", url]),
+    ):
+        error = CliRunner().invoke(command, words_).exception
+        assert isinstance(error, InputError)
+        assert re.search(words, str(error))
 
 
 def test_delete_takes_its_path_as_it_is(tmp_path):

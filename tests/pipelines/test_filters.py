@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.curate import bits
+from pipelines.curate.cut import REPEATED_TEXT
+from pipelines.curate.judge import CONTAMINATED
 from pipelines.filters import (
+    RESERVED,
     Bound,
     FiltersConfig,
     Rule,
@@ -15,6 +19,8 @@ from pipelines.filters import (
     rule_columns,
 )
 from pipelines.quality import SIGNALS, SignalsConfig, compute_signals, known_signals
+from pipelines.readers import ERRORS
+from pipelines.report.data import DUPLICATES
 from shards.config import decode
 from shards.errors import RecipeError
 from shards.text import flat
@@ -247,11 +253,27 @@ def test_an_expression_is_a_rule_with_the_recipes_name():
         ("prose", "chars + 1", "not true or false"),
         ("two words", "chars > 1", "letters, digits and _"),
         ("chars_min", "chars > 1", "does not end in"),
+        ("prose", "1 < 2", "keep.prose = '1 < 2': names no signal"),
+        ("prose", "True", "names no signal"),
+        ("near_duplicate", "chars > 1", "keep.near_duplicate: is what the ledger calls"),
+        ("bad_json", "chars > 1", r"such as filters\.keep\.own_bad_json"),
     ],
 )
 def test_an_expression_that_cannot_be_a_rule_is_refused(name, expression, message):
     with pytest.raises(RecipeError, match=message):
         make_rules(FiltersConfig(keep={name: expression}))
+
+
+def test_every_other_reason_of_the_ledger_is_reserved():
+    assert {*bits._DROPPED_BY, CONTAMINATED, REPEATED_TEXT, *ERRORS, *DUPLICATES} < RESERVED
+
+
+@pytest.mark.parametrize("table", [bounds(xylophone=(1, None)), {"prose": "xylophone < 1"}])
+def test_an_unknown_signal_is_told_from_few_not_from_all(table):
+    config = table if isinstance(table, FiltersConfig) else FiltersConfig(keep=table)
+    with pytest.raises(RecipeError, match="xylophone.*assay explain") as caught:
+        make_rules(config)
+    assert len(str(caught.value)) < 240
 
 
 def test_a_string_column_is_for_expressions():

@@ -206,6 +206,34 @@ def test_what_stops_the_model_is_said(code, error, text):
     process.close()
 
 
+def all_bytes(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("first", [40, 0])
+def test_a_refused_or_failed_job_leaves_the_dataset_that_was_there(
+    first, run, notes, tmp_path, monkeypatch
+):
+    """Also where the first shard holds no document that would show that the model is broken."""
+    tables = counting_table(40, 0)[:first], counting_table(30, 1)
+    data, out = write_dataset(tmp_path / "tokens", *tables), tmp_path / "out"
+    record = json.loads((run / "run.json").read_text())
+    record |= {"dataset_id": read_manifest(data).dataset_id}
+    (run / "run.json").write_text(json.dumps(record))
+    score(str(data), str(run), str(out), QUIET)
+    before = all_bytes(out)
+    with pytest.raises(RecipeError, match="a column 'bytes' already"):
+        score(str(data), str(run), str(out), QUIET, column="bytes")
+    broken = [sys.executable, "-c", "import sys; sys.exit('TrainingError: no GPU')"]
+    monkeypatch.setattr(job, "worker_command", lambda run, device: broken)
+    with pytest.raises(TrainingError, match="no GPU"):
+        score(str(data), str(run), str(out), QUIET, column="other_bpb")
+    assert MANIFEST in before
+    kept = all_bytes(out)
+    assert {name: kept.get(name) for name in before} == before
+    verify(out)
+
+
 @given(st.lists(st.integers(1, 300_000), max_size=12))
 def test_slices_follow_from_the_documents_alone(lengths):
     offsets = np.cumsum([0, *lengths])
@@ -270,7 +298,8 @@ def test_the_command_scores_with_a_real_run(data, tmp_path):
     all_valid = read_documents(dataset, "split == 'valid'")
     assert len(all_valid) == len(valid)
     # On other data of that tokenizer, with no word about what the run read.
-    other = write_dataset(tmp_path / "other", counting_table(20, 3))
+    twenty = counting_table(20, 3)
+    other = write_dataset(tmp_path / "other", twenty[:0], twenty)
     words = ["--data", str(other), "--run", str(folder), "--out", str(tmp_path / "o"), "--quiet"]
     assert CliRunner().invoke(score_command, words, catch_exceptions=False).exit_code == 0
     found = np.concatenate(

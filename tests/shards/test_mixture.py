@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,6 +78,12 @@ def test_the_mixture_ends_when_all_are_used_up():
     assert empty.end == 0
 
 
+def test_a_limit_beyond_all_runs_is_none():
+    stages = [Stage(0, {"web": 3, "code": 1})]
+    endless = plan_mixture(stages, SAMPLES)
+    assert plan_mixture(stages, SAMPLES, {"web": 1e308, "code": 1e40}).digest == endless.digest
+
+
 def test_scale_and_order_of_weights_do_not_matter_but_all_else_does():
     def digest(*stages, **limits):
         return plan_mixture(stages, SAMPLES, limits).digest
@@ -104,6 +112,8 @@ def test_scale_and_order_of_weights_do_not_matter_but_all_else_does():
         ([Stage(0, {"web": 1}), Stage(0, {"web": 1})], {}, "after 0, such as 1024"),
         ([Stage(0, {"web": 1})], {"web": 0}, "max_epochs of 'web' = 0"),
         ([Stage(0, {"web": 1})], {"wbe": 1}, "max_epochs of 'wbe' = 1"),
+        ([Stage(0, {"web": 1})], {"web": math.inf}, "'web' = inf: .* leave a source out"),
+        ([Stage(0, {"web": 1})], {"web": math.nan}, "max_epochs of 'web' = nan"),
     ],
 )
 def test_refuses_schedules_that_cannot_be(stages, limits, message):

@@ -28,6 +28,8 @@ ROWS = pa.table(
         ("n - 1 < 0", "1000"),  # unsigned columns do not wrap
         ("n / 2 == 0.5", "0100"),  # true division
         ("1 / n > 100", "1000"),  # division by zero is infinite
+        ("n * 9.2e18 * 9.2e18 > 0", "0110"),  # floats do not wrap
+        ("n * 4611686018427387903 > 0", "0110"),
         ("-f > 0", "0100"),
         ("f < 100", "1100"),  # NaN and null alike
         ("s == 'a'", "1001"),
@@ -73,7 +75,14 @@ def test_selects(expression, expected):
         ("n == b'x'", "uses what a selection cannot"),
         ("n < 99999999999999999999", "does not fit into 64 bits"),
         ("n <", "not an expression"),
-        ("", "not an expression"),
+        ("", "a selection is empty: write True"),
+        (" \n", "a selection is empty"),
+        ("n * 9223372036854775807 > 0", r"'n \* 9223372036854775807' gives .* beyond 64 bits"),
+        ("flag and 0 < 9223372036854775807 + n", "beyond 64 bits"),
+        ("n - 1 - 9223372036854775807 - 1 < 0", "beyond 64 bits"),
+        ("-(-9223372036854775807 - 1) < n", "beyond 64 bits"),
+        (r"t == '\ud800'", "is not Unicode text"),
+        ("n" + " + n" * 700 + " > 0", "nested too deeply"),
         ("n < 1\0", "not an expression"),
         ("(" * 500 + "n" + ")" * 500, "not an expression|nested too deeply"),
     ],
@@ -138,7 +147,44 @@ def test_arithmetic_gives_a_number_for_each_row(expression, expected):
         assert np.array_equal(found, expected, equal_nan=True)
 
 
-@pytest.mark.parametrize("expression", ["n < 1", "s", "n +", "t + 1"])
+@pytest.mark.parametrize(
+    "expression", ["n < 1", "s", "n +", "t + 1", "n * 9223372036854775807", "n" + " + n" * 700]
+)
 def test_what_is_no_number_is_refused(expression):
     with pytest.raises(RecipeError, match="selection "):
         arithmetic(ROWS, expression)
+
+
+TOKENS = pa.record_batch({"source_id": pa.array([1, 0, 2, 1], pa.uint16()), "n": [1, 2, 3, 4]})
+NAMES = ["books", "web", "wiki"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("source == 'web'", "1001"),
+        ("'web' != source", "0110"),
+        ("source in ['web', 'wiki'] and n > 1", "0011"),
+        ("source not in ('books',)", "1011"),
+        ("source > 'books'", "1011"),
+        ("source > 'a'", "1111"),  # an order needs no name of a source
+        ("source_id == 1", "1001"),
+    ],
+)
+def test_source_is_the_name_that_source_id_stands_for(expression, expected):
+    assert "".join(str(int(row)) for row in select(TOKENS, expression, NAMES)) == expected
+
+
+@pytest.mark.parametrize("form", ["source == {}", "{} == source", "n > 9 and source not in [{}]"])
+def test_a_source_that_the_dataset_does_not_have_is_an_error(form):
+    with pytest.raises(
+        RecipeError, match="'wki'\" is no source of this dataset; did you mean 'wiki'"
+    ):
+        select(TOKENS, form.format("'wki'"), NAMES)
+
+
+def test_a_source_column_goes_before_the_names():
+    batch = TOKENS.append_column("source", pa.array(["x", "y", "x", "z"]))
+    assert select(batch, "source == 'x'", NAMES).tolist() == [True, False, True, False]
+    with pytest.raises(RecipeError, match="unknown column 'source'; did you mean 'source_id'"):
+        select(TOKENS, "source == 'x'")

@@ -171,6 +171,7 @@ def test_runs_side_by_side_give_the_same_record(call, tmp_path):
         for arm in record["arms"].values():
             for seed in arm["seeds"]:
                 assert seed.pop("tokens_per_s") > 0
+                assert seed.pop("cpu_seconds") > 0
         records.append(record)
         shutil.rmtree(tmp_path / "out")
         assert call(study_command, "--quiet", "--jobs", "1").exit_code == 0

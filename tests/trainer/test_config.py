@@ -25,6 +25,8 @@ def test_defaults_decode_from_an_empty_recipe():
         ({"train": {"microbatches": 3}}, "train", TrainConfig, "batch_size 16 .* microbatches 3"),
         ({"train": {"optimizer": "sgd"}}, "train", TrainConfig, "train.optimizer = 'sgd'"),
         ({"train": {"learning_rate": 0.0}}, "train", TrainConfig, "train.learning_rate"),
+        ({"train": {"window_mb": 10**20}}, "train", TrainConfig, "train.window_mb"),
+        ({"train": {"window_mb": 10**18}}, "train", TrainConfig, "window_mb .*<= 1048576"),
         ({"study": {"control": "x"}}, "study", StudyConfig, r"^study.control = 'x': not one"),
         ({"study": {"control": "rwa"}}, "study", StudyConfig, "did you mean 'raw'"),
         ({"study": {"random_like": ["x"]}}, "study", StudyConfig, "study.random_like = 'x'"),

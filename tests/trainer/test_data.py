@@ -52,6 +52,10 @@ def test_no_document_is_an_error_that_names_the_selection(dataset):
 def test_overlap_counts_shared_documents(dataset):
     assert overlap(dataset, "split == 'train'", "split == 'valid'") == 0
     assert overlap(dataset, "dropped == ''", "split == 'valid'") == 100
+    with pytest.raises(RecipeError, match="^a selection is empty"):
+        overlap(dataset, "", "split == 'valid'")
+    with pytest.raises(RecipeError, match="^selection 'byte < 9': unknown column 'byte'"):
+        overlap(dataset, "byte < 9", "split == 'valid'")
 
 
 def test_head_takes_whole_documents_in_order_and_at_least_one(dataset):

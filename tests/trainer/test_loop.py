@@ -131,6 +131,20 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(run, tiny, tmp_path, number):
     assert rows[0] == rows[1]
 
 
+def test_cpu_time_is_counted_over_a_stop(run, tiny, monkeypatch):
+    counted = []
+    count = Run.count_cpu
+    monkeypatch.setattr(Run, "count_cpu", lambda self: counted.append(count(self)) or counted[-1])
+    with pytest.raises(Stopped):
+        run("stopped", tiny(checkpoint_every=0), Interrupter(6, signal.SIGTERM))
+    before = counted[-1]
+    record = run("stopped", tiny(checkpoint_every=0))
+    assert before > 0
+    assert record.facts["cpu_seconds"] == counted[-1]
+    assert counted == sorted(counted)  # what the first process spent is not lost
+    assert counted[-1] > before
+
+
 def test_a_run_whose_study_was_killed_stops_with_a_checkpoint(run, tiny, monkeypatch):
     whole = run("whole", tiny())
     monkeypatch.setenv(PARENT, str(os.getpid()))
@@ -236,6 +250,7 @@ def test_a_checkpoint_says_where_it_comes_from(run, tiny, dataset, tmp_path):
     assert state["identity"]["run_key"] == record.run_key
     assert state["identity"]["dataset_id"] == dataset.dataset_id
     assert state["identity"]["config"]["schedule"] == "wsd"
+    assert (record.tokenizer_sha256, record.draw) == ("ab" * 32, "all")
     assert state["step"] == 12
 
 

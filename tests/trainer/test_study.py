@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from shards.errors import RecipeError, TrainingError
+from shards.mixture_config import MixtureConfig, Stage
 from tests.trainer.test_loop import Interrupter
 from trainer.progress import Reporter
 from trainer.records import STUDY, STUDY_TEXT, StudyRecord, read_record, read_valid
@@ -47,6 +48,7 @@ def test_the_record_follows_from_the_runs(planted):
         scores = [b.sum() / data.valid.bytes.sum() for b in bits]
         assert arm.bpb == pytest.approx(np.mean(scores))
         assert [s.bpb for s in arm.seeds] == scores
+        assert all(seed.cpu_seconds > 0 for seed in arm.seeds)
         assert arm.tokens == record.tokens
         assert arm.epochs == pytest.approx(record.tokens / arm.available_tokens)
         assert arm.unique_tokens <= arm.available_tokens
@@ -81,7 +83,9 @@ def test_an_arm_that_fails_the_gate_takes_no_other_with_it(planted, dataset):
     """The same runs with `clean` as the control, beside an arm of nearly the same documents."""
     out, _, config, _ = planted
     arms = STUDY_CONFIG.arms | {"long": "split == 'train' and dropped == '' and bytes > 8"}
-    study = msgspec.structs.replace(STUDY_CONFIG, arms=arms, control="clean")
+    study = msgspec.structs.replace(
+        STUDY_CONFIG, arms=arms, control="clean", contrasts=[("noise", "long")]
+    )
     data = open_study(dataset, study, config)
     record = run_study(data, study, config, out, Reporter(quiet=True))
     assert record.arms["noise"].verdict == "INCONCLUSIVE"
@@ -93,6 +97,10 @@ def test_an_arm_that_fails_the_gate_takes_no_other_with_it(planted, dataset):
     assert "INCONCLUSIVE: noise (does not beat the unigram and bigram models" in record.sentence
     assert record.tokens_needed is not None
     assert record.worth is None or "noise" not in record.worth.arms
+    (contrast,) = record.contrasts
+    assert contrast.verdict == "INCONCLUSIVE"
+    both = record.arms["noise"].delta - record.arms["long"].delta
+    assert contrast.delta == pytest.approx(both)
 
 
 def test_a_second_call_runs_nothing_and_gives_the_same_record(planted):
@@ -115,7 +123,7 @@ def without_speed(record):
     plain = msgspec.to_builtins(record)
     for arm in plain["arms"].values():
         for seed in arm["seeds"]:
-            del seed["tokens_per_s"]
+            del seed["tokens_per_s"], seed["cpu_seconds"]
     return plain
 
 
@@ -206,6 +214,12 @@ def test_an_order_of_documents_needs_the_stream(dataset, tiny):
     study = msgspec.structs.replace(STUDY_CONFIG, curricula={"c": Curriculum(signal="bytes")})
     with pytest.raises(RecipeError, match=r"study\.curricula with train\.packing"):
         open_study(dataset, study, tiny(packing="best-fit"))
+    mixed = MixtureConfig(stages=[Stage(weights={"one": 1.0})])
+    study = msgspec.structs.replace(STUDY_CONFIG, probes=Probes(count=1))
+    with pytest.raises(RecipeError, match=r"study\.probes with train\.mixture: .*would be lost"):
+        open_study(dataset, study, tiny(mixture=mixed))
+    with pytest.raises(RecipeError, match=r"study\.probes with train\.mixture"):
+        open_arm(dataset, study, tiny(mixture=mixed), "probe-01")
 
 
 def test_the_validation_of_a_process_of_its_own_is_that_of_the_study(dataset, tiny):
@@ -235,11 +249,24 @@ def test_other_arms_have_no_say_in_a_plain_one(dataset, tiny):
         ("split == 'test'", {}, RecipeError, r"selects no document of .*split\.valid_fraction = 0"),
         ("splt == 'x'", {}, RecipeError, r"^study\.valid: .*column 'splt'; did you mean 'split'"),
         ("split == 'valid'", {"eval_tokens": 8}, TrainingError, "at least 2; raise it"),
+        ("source == 'tow'", {}, RecipeError, r"^study\.valid: .*no source of .*mean 'two'"),
     ],
 )
 def test_a_validation_that_says_nothing_is_refused(dataset, tiny, valid, changes, error, message):
     with pytest.raises(error, match=message):
         open_study(dataset, msgspec.structs.replace(STUDY_CONFIG, valid=valid), tiny(**changes))
+
+
+def test_sources_can_be_named_in_arms_and_validation(dataset, tiny):
+    """So a study needs no split: some sources are held out."""
+    arms = {"raw": "source != 'two'", "clean": "source in ['one'] and dropped == ''"}
+    study = StudyConfig(arms=arms, valid="source == 'two'", seeds=[1, 2], max_overlap=1)
+    data = open_study(dataset, study, tiny(eval_tokens=10**6))
+    assert {data.valid.sources[i] for i in data.valid.source} == {"two"}
+    assert len(data.valid) == dataset.select("source_id == 1").documents
+    assert data.arms["raw"].selection_hash == dataset.select("source_id == 0").selection_hash
+    narrowed = data.arms["raw"].narrow("source == 'one' and bytes > 20")
+    assert narrowed.documents == dataset.select("source_id == 0 and bytes > 20").documents
 
 
 def test_an_arm_that_touches_the_validation_is_refused(dataset, tiny):

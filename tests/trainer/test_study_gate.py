@@ -5,7 +5,7 @@ import pytest
 from tests.trainer.records import arm_result, run_record
 from trainer.records import Baselines
 from trainer.study_curves import Need
-from trainer.study_gate import gate_need, gate_sentence, judged_arms
+from trainer.study_gate import anchored_curve, gate_need, gate_sentence, judged_arms
 
 
 def failed(**changes):
@@ -83,3 +83,9 @@ def test_an_arm_fails_alone_and_the_control_with_all(lost, judged, words):
     arms = {name: arm_result([bad if name in lost else good]) for name in ("raw", "clean", "twice")}
     assert judged_arms(arms, "raw") == judged
     assert words in gate_sentence(arms, "raw", Need(1e5, None) if lost else None)
+
+
+def test_a_curve_ends_at_the_score_of_all_documents():
+    curve = anchored_curve(run_record(bpb=2.5))
+    assert curve.tokens.tolist() == [100_000, 200_000, 400_000]
+    assert curve.bpb == pytest.approx([2.9, 2.7, 2.5])

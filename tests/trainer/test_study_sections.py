@@ -93,6 +93,20 @@ def test_what_was_checked_stands_in_the_controls():
     assert "(made on another dataset)" in prediction_words(other)
 
 
+def test_the_cost_is_said_where_every_run_knows_its_own():
+    record = study_record(ARMS)
+    assert "cost" not in dict(control_rows(record))
+    arms = {
+        name: msgspec.structs.replace(
+            arm, seeds=[msgspec.structs.replace(seed, cpu_seconds=500.25) for seed in arm.seeds]
+        )
+        for name, arm in record.arms.items()
+    }
+    runs = 2 * len(arms)
+    rows = dict(control_rows(msgspec.structs.replace(record, arms=arms)))
+    assert rows["cost"] == f"{500.25 * runs:,.0f} CPU seconds in {runs} runs"
+
+
 def test_differences_by_source_have_their_intervals_where_there_are_any():
     record = study_record(ARMS)
     found = SourceResult(documents=3, delta=-0.1, interval=(-0.2, 0.0))

@@ -165,6 +165,10 @@ def test_the_arms_that_a_study_draws_are_traced(chain, tmp_path, budget):
                 assert "".join(part.sample_text for part in found.parts) == pieces, name
                 assert found.draw == arm.view.draw
     assert len(hashes) >= len(arms[CONFIG.seed]) - 2  # so most are no plain selections
+    if budget == "flops":
+        assert arms[CONFIG.seed]["mix"].copies.max() > 1
+        shown = CliRunner().invoke(trace_command, [str(tmp_path / "repeat-4"), "--step", "1"])
+        assert "of the selection, of which 1/4 of the budget)" in shown.stdout
 
 
 def cells(dataset):

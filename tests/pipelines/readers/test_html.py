@@ -1,11 +1,12 @@
 import sys
 from contextlib import suppress
+from importlib import import_module
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.readers.html import DEEPEST, definition, page_text
+from pipelines.readers.html import DEEPEST, INDENTED, definition, page_text
 from pipelines.readers.http import Page, PageError
 from shards.errors import PlatformError
 
@@ -91,6 +92,41 @@ def test_many_paragraphs_are_not_depth():
     assert "Home" not in text(body)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<ul><li>x" * 16000,  # 256 MB when each was indented by its depth
+        "<ul><li>x<!--</ul>-->" * 8000,  # end tags that are none
+        "<OL title='</ol>'><li>x" * 8000,
+        "<ul>" * 30 + "<li>x" * 50000,
+        "<ol>" * 30 + "<pre>" + "y\n" * 50000,
+    ],
+)
+def test_lists_do_not_make_a_page_many_times_as_large(body):
+    assert len(text(body)) <= INDENTED * len(body)
+
+
+def test_lists_that_are_no_deeper_than_layouts_need_are_indented():
+    body = ARTICLE.replace("fish.</p>", "fish.<ul><li>one fish<ul><li>two fish</ul></ul>")
+    assert "\n  • one fish\n    • two fish\n" in text(body)
+
+
+@pytest.mark.parametrize("between", ["</q>", "<p-x></p-x>", "<!--</div>-->", "<i a='</div>'></i>"])
+def test_depth_is_that_of_the_tree_whatever_stands_between(between, monkeypatch):
+    """With the search for the main content, which takes the square of the depth, it took 22 s."""
+    html2text = import_module("resiliparse.extract.html2text")
+    seen = []
+
+    def extract(page, *, main_content, alt_texts):
+        seen.append(main_content)
+        return "text"
+
+    monkeypatch.setattr(html2text, "extract_plain_text", extract)
+    text(f"<div>{between}x " * 2 * DEEPEST)
+    text(f"<div>{between}x</div> " * 2 * DEEPEST)
+    assert seen == [False, True]
+
+
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from(["<p>", "</div>", "<div>", "<", "é", "\0", "&#0;", "<!--", "x "])))
 def test_any_page_is_utf8_text_or_empty(parts):
@@ -102,4 +138,4 @@ def test_without_resiliparse_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(PlatformError, match=r"pip install 'assay-corpus\[web\]'"):
         text("<p>x")
-    assert definition().startswith("main-content-v3 (resiliparse ")
+    assert definition().startswith("main-content-v4 (resiliparse ")

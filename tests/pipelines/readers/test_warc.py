@@ -28,7 +28,9 @@ def to_text(page):
 
 
 def parse(data, max_bytes=1000, piece=7):
-    pieces = (data[at : at + piece] for at in range(0, len(data), piece))
+    def pieces():
+        return (data[at : at + piece] for at in range(0, len(data), piece))
+
     return [(at, made) for at, _, made in warc_records(pieces, max_bytes, to_text)]
 
 
@@ -69,7 +71,7 @@ def test_records_that_are_no_response_hold_texts_of_their_media_type(kind, media
 def test_a_text_in_another_charset_is_decoded_as_pages_are():
     seen = []
     data = record("conversion", b"caf\xe9", Content_Type="text/plain; charset=latin-1")
-    list(warc_records(iter([data]), 1000, lambda page: seen.append(page) or "café"))
+    list(warc_records(lambda: iter([data]), 1000, lambda page: seen.append(page) or "café"))
     assert seen == [(b"caf\xe9", "text/plain", "latin-1")]
 
 
@@ -88,6 +90,51 @@ def test_damage_is_a_row_and_reading_goes_on_at_the_next_record(quirk, reason):
     assert [made.error for _, made in rows if made.error] == [reason]
     assert next(made.text.decode() for _, made in rows if not made.error) == "page one"
     assert rows[-1][1].text.decode() == "téxt two"
+
+
+LIES = [
+    record("response", PAGE + b"page", 7, Content_Length=10**13),  # above max_bytes, so not kept
+    record("response", PAGE + b"page", 7, Content_Length=900),  # kept, and read again
+    record("request", b"GET / HTTP/1.1", 7, Content_Length=900),
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_length_beyond_the_end_costs_one_record(memory, monkeypatch, lie, suffix):
+    monkeypatch.setattr(read, "page_text", to_text)
+    pages = [record("response", PAGE + b"page %d" % n, n) for n in range(6)]
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+    rest = sum(map(len, pages[3:])) + len(lie) - lie.index(b"\r\n\r\n") - 4
+    data = b"".join(map(pack, [*pages[:3], lie, *pages[3:]]))
+    rows = memory.rows(f"a.warc{suffix}", data, max_record_bytes=1000)
+    assert [row["text"] for row in rows if not row["error"]] == [f"page {n}" for n in range(6)]
+    (bad,) = [row for row in rows if row["error"]]
+    assert (bad["error"], bad["position"]) == ("truncated_warc", sum(map(len, pages[:3])))
+    assert bad["detail"].endswith(f"bytes of which there are {rest}")
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_however_many_lengths_are_wrong_the_file_is_read_twice_at_most(lie):
+    data = lie * 4 + CRAWL[2]
+    opened = []
+
+    def pieces():
+        opened.append(True)
+        return (data[at : at + 64] for at in range(0, len(data), 64))
+
+    rows = [made for _, _, made in warc_records(pieces, 1000, to_text)]
+    assert [made.error for made in rows] == ["truncated_warc"] * 4 + [None]
+    assert len(opened) <= 2
+
+
+def test_a_text_that_is_larger_than_a_record_may_be_is_a_row():
+    data = record("response", PAGE + b"page")
+    ((_, made),) = [
+        (at, made)
+        for at, _, made in warc_records(lambda: iter([data]), 1000, lambda page: "x" * 1001)
+    ]
+    assert (made.error, made.text) == ("record_too_large", b"")
 
 
 def test_lax_line_ends_and_missing_ones_are_no_damage():

@@ -115,6 +115,20 @@ def test_a_failed_gate_stands_in_the_verdict(chain, write_study):
     assert "Gate failed:" in text
 
 
+def test_planned_contrasts_and_an_arm_that_failed_alone(chain, write_study):
+    contrast = {
+        "arm": "curated", "against": "raw", "delta": -0.1, "ci_low": -0.2, "ci_high": 0.05,
+        "seed_ci": [0, 1], "document_ci": [0, 1], "level": 0.05, "p_value": 0.25,
+        "verdict": "no difference seen",
+    }  # fmt: skip
+    assert "Planned contrasts" not in outline(render(gather(chain))).text
+    write_study(contrasts=[contrast], gate="2 of 6 runs did not beat the models")
+    text = outline(render(gather(chain))).text
+    assert "Planned contrasts" in text
+    assert "curated − raw −0.1000 −0.2000 to +0.0500 0.2500 no difference seen" in text
+    assert "Gate passed in part: 2 of 6" in text
+
+
 def test_a_single_run_compares_nothing(chain):
     run = {
         "dataset_id": "0" * 32, "select": "True", "seed": 1, "config": {"dim": 8},

@@ -1,0 +1,65 @@
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from tests.trainer.records import study_record
+from trainer.records import STUDY, write_record
+from trainer.show import study_summary
+from trainer.study_cli import show_command
+from trainer.study_config import Band, StudyConfig
+from trainer.study_controls import without_random
+from trainer.study_report import answer_sentence, study_markdown
+
+CALLED = (-0.05, -0.08, -0.02, "arm better")
+WARNING = (
+    "Beside curated there is no random subset of equal size: less data alone might explain the"
+    " difference (study.random_like)."
+)
+
+
+def study(**changes):
+    """A study of a control and arms of half its tokens; `random-curated` may be one of them."""
+    names = ["curated", *(f"random-{name}" for name in changes.get("random_like", []))]
+    record = study_record(dict.fromkeys(names, CALLED))
+    arms = {
+        name: arm if name == "raw" else msgspec.structs.replace(arm, available_tokens=400_000)
+        for name, arm in record.arms.items()
+    }
+    selections = {"raw": "True", "curated": "dropped == ''"}
+    config = StudyConfig(arms=selections, seeds=[1, 2], **changes)
+    return msgspec.structs.replace(record, arms=arms, study=config)
+
+
+def shown(folder, record, *options):
+    write_record(folder / STUDY, record)
+    return CliRunner().invoke(show_command, [str(folder), *options], catch_exceptions=False).stdout
+
+
+def test_a_smaller_arm_without_a_random_subset_is_named_everywhere(tmp_path):
+    record = study()
+    assert without_random(record.arms, record.study) == ["curated"]
+    assert answer_sentence(record.arms, record.study).endswith(f" bits. {WARNING}")
+    assert study_summary(record)["without_random"] == ["curated"]
+    row = "| random subset of equal size | none for curated: less data alone might explain"
+    assert row in study_markdown(record)
+    assert shown(tmp_path, record).endswith(f"{WARNING}\n")  # its sentence does not have it
+    said = msgspec.structs.replace(record, sentence=f"Better. {WARNING}")
+    assert shown(tmp_path, said).count("no random subset") == 1
+    assert msgspec.json.decode(shown(tmp_path, record, "--json"))["without_random"] == ["curated"]
+
+
+@pytest.mark.parametrize("changes", [{"random_like": ["curated"]}, {"budget": "unique"}])
+def test_nothing_is_said_where_no_arm_lacks_it(tmp_path, changes):
+    record = study(**changes)
+    assert without_random(record.arms, record.study) == []
+    assert "no random subset" not in answer_sentence(record.arms, record.study)
+    assert "no random subset" not in shown(tmp_path, record)
+    assert "less data alone" not in study_markdown(record)
+    assert study_summary(record)["without_random"] == []
+
+
+def test_an_arm_as_large_as_the_control_needs_none_and_a_band_does():
+    record = study(bands={"dense": Band(signal="x", low=0.5)})
+    raw, curated = record.arms["raw"], record.arms["curated"]
+    arms = {"raw": raw, "curated": raw, "dense": curated}
+    assert without_random(arms, record.study) == ["dense"]
