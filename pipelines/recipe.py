@@ -29,7 +29,7 @@ class InputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     paths: list[str] = []
     format: str = "auto"
-    text_field: str = "text"
+    text_field: Annotated[str, msgspec.Meta(min_length=1)] = "text"
     id_field: str = "id"
     source_field: str = "source"
     url_field: str = "url"

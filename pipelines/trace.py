@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from pipelines.lookup import Lookup
 from shards.batches import open_batches, order_definitions
@@ -36,8 +37,8 @@ _ANCESTORS = 4
 class Settings(msgspec.Struct, frozen=True):
     """What decides the batches of a run, out of its `config`."""
 
-    sequence_length: int
-    batch_size: int
+    sequence_length: Annotated[int, Meta(ge=1)]
+    batch_size: Annotated[int, Meta(ge=1)]
     packing: PackingName = "none"
     window_mb: int = 0
     mixture: MixtureConfig | None = None

@@ -12,6 +12,9 @@ from tokenizer.config import TokenizerConfig
 from tokenizer.folder import TokenizerInfo, read_info
 
 
+_WIDEST = 10_000
+
+
 @click.group("tokenizer")
 def tokenizer_command() -> None:
     """Train, inspect and compare lossless tokenizers."""
@@ -115,7 +118,11 @@ def compare_command(
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
-        Console(highlight=False).print(render(found))
+        table, screen = render(found), Console(highlight=False)
+        # A name is never cut or broken: where the screen is too narrow, lines are longer.
+        needed = screen.measure(table, options=screen.options.update(width=_WIDEST)).maximum
+        screen.width = max(screen.width, needed)
+        screen.print(table)
 
 
 def summary(info: TokenizerInfo, piece_bytes: list[bytes]) -> dict[str, Any]:

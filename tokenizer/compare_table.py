@@ -36,12 +36,12 @@ def _vocabularies(found: Comparison) -> Table:
 
 def _rows(what: str, rows: dict[str, Row]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(what, overflow="fold")
+    table.add_column(what, no_wrap=True, vertical="bottom")
     for name in (
-        *("documents", "bytes/tok A", "B", "B : A"),
-        *("tok/word A", "B", "lost A", "B"),
+        *("docu-\nments", "bytes/\ntok A", "B", "B : A"),  # two lines leave room for names
+        *("tok/\nword A", "B", "lost\nA", "B"),
     ):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     ranked = sorted(rows.items(), key=lambda item: (-item[1].bytes, item[0]))
     for name, row in ranked[:_MOST]:
         a, b = row.a, row.b

@@ -1,6 +1,7 @@
 """Documents as flat arrays, for what looks at whole documents: validation and baselines."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,17 @@ class Documents:
         return previous
 
 
+_CACHED = re.compile(r"[0-9a-f]{32}|rank-\d+|\..*|lost\+found")
+"""What a cache may hold: folders named by a dataset's id or a rank, and what systems leave."""
+
+
 def open_tokens(place: str, cache: Path | None = None, cache_mb: int | None = None) -> TokenDataset:
     """Open a tokens dataset in a folder, or at a URL through a cache of at most `cache_mb` MiB.
 
     A bounded cache is for one process, so each rank of several has its own folder in `cache`.
 
     Raises:
-        RecipeError: a cache for a folder, or a URL without one.
+        RecipeError: a cache for a folder, a URL without one, or a cache in a folder of other things.
         DatasetError, CorruptError, PlatformError: as `TokenDataset.open`.
     """
     if not is_remote(place):
@@ -98,9 +103,26 @@ def open_tokens(place: str, cache: Path | None = None, cache_mb: int | None = No
         return TokenDataset.open(place)
     if cache is None:
         raise RecipeError(f"{place}: say with --cache FOLDER where blocks that were read are kept")
+    _check_cache_folder(cache)
     if cache_mb is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         cache /= f"rank-{os.environ.get('RANK', '0')}"
     return TokenDataset.open(place, CacheOptions(cache, cache_mb and cache_mb << 20))
+
+
+def _check_cache_folder(cache: Path) -> None:
+    """Refuse a cache in a folder with other things, such as the shards of a dataset.
+
+    Raises:
+        RecipeError: it holds what is neither a dataset's blocks nor a rank's.
+    """
+    if not cache.is_dir():
+        return
+    for path in sorted(cache.iterdir()):
+        if not _CACHED.fullmatch(path.name):
+            raise RecipeError(
+                f"--cache {cache}: is not empty and not a cache: it holds {path.name}; give a new"
+                " folder"
+            )
 
 
 def reading_lines(view: TokenView, config: TrainConfig) -> list[str]:

@@ -1,6 +1,7 @@
 """The reference of a job: trained once from the recipe's documents, then read by every worker."""
 
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 
 import msgspec
@@ -8,16 +9,17 @@ import xxhash
 
 from pipelines import files
 from pipelines.commit import WORK
-from pipelines.quality import ReferenceConfig, SignalsConfig
+from pipelines.quality import ReferenceConfig, SignalsConfig, pii
 from pipelines.quality import definitions as signal_definitions
-from pipelines.quality.reference import Reference, decode, encode, train_reference
+from pipelines.quality.reference import Reference, decode, encode, sample, train_reference
 from pipelines.readers import plan_ranges, read_range
 from pipelines.recipe import CurateRecipe, InputConfig
-from shards.errors import RecipeError
+from shards.errors import InputError, RecipeError
 from shards.hashing import stable_hash
 
 BASE_BYTES = 256 << 20
-"""Of a larger base, about so many bytes of text are read, the same share of each file."""
+"""Of a larger base, about so many bytes of text are read, the same share of each file: ranges in
+the order of a hash. A file that is one range (gzip, WARC, one zstd frame) gives its first bytes."""
 
 _RANGE_BYTES = 4 << 20
 
@@ -30,19 +32,22 @@ def resolve_reference(recipe: CurateRecipe, out: str) -> CurateRecipe:
         out: the job's folder, in whose work folder the model is saved.
 
     Raises:
-        RecipeError: a model whose hash is not the one that the recipe pins.
-        InputError: files that cannot be read, or too few documents.
+        RecipeError: a model whose hash is not the one that the recipe pins, or that was trained
+            for another zstd level or other masks.
+        InputError: files that cannot be read, a model that is none, or too few documents.
     """
     config = recipe.signals.reference
     if config is None:
         return recipe
     path = config.model or _train(config, recipe, out)
-    found = xxhash.xxh3_128_hexdigest(files.read_bytes(path))
+    data = files.read_bytes(path)
+    found = xxhash.xxh3_128_hexdigest(data)
     if config.hash not in {"", found}:
         raise RecipeError(
             f"signals.reference.hash = {config.hash!r}: the reference's hash is {found!r}: its"
             " documents, their base, zstd_level or a definition have changed"
         )
+    _decoded(data, path, recipe.signals.zstd_level, _masks(recipe.signals))
     signals = msgspec.structs.replace(
         recipe.signals, reference=ReferenceConfig(model=path, hash=found)
     )
@@ -68,21 +73,42 @@ def load_reference(config: SignalsConfig) -> Reference | None:
     """Return the reference of a resolved recipe, read once a process; None where it has none."""
     if config.reference is None:
         return None
-    return _load(config.reference.model, config.reference.hash, config.zstd_level)
+    own = config.reference
+    return _load(own.model, own.hash, config.zstd_level, _masks(config))
 
 
 @cache
-def _load(path: str, digest: str, level: int) -> Reference:
+def _load(path: str, digest: str, level: int, masks: str) -> Reference:
     data = files.read_bytes(path)
     if xxhash.xxh3_128_hexdigest(data) != digest:
         raise RecipeError(f"{path}: the reference was changed while the job ran; run again")
-    reference = decode(data)
+    return _decoded(data, path, level, masks)
+
+
+def _decoded(data: bytes, path: str, level: int, masks: str) -> Reference:
+    """Return the reference of a file, if documents of this level and masks can be held to it."""
+    try:
+        reference = decode(data)
+    except InputError as error:
+        raise InputError(f"signals.reference.model = {path!r}: {error}") from None
     if reference.level != level:
         raise RecipeError(
             f"signals.zstd_level = {level}: the reference {path} was trained for level"
             f" {reference.level}"
         )
+    if reference.masks != masks:
+        raise RecipeError(
+            f"signals.mask_pii: the reference {path} was trained on texts"
+            f" {f'masked by {reference.masks}' if reference.masks else 'without masks'}, the"
+            f" documents are {f'masked by {masks}' if masks else 'without'}; train it again with"
+            " the recipe's [signals] table: assay reference"
+        )
     return reference
+
+
+def _masks(signals: SignalsConfig) -> str:
+    """Return the definition by which texts are masked, empty where they are not."""
+    return pii.MASK_VERSION if signals.mask_pii else ""
 
 
 def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
@@ -93,18 +119,29 @@ def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
         if config.base_paths
         else files.expand(recipe.input.paths)
     )
+    inputs = {path: _hash(path) for path, _ in (*good, *base)}
     identity = {
-        "good": [_hash(path) for path, _ in good],
-        "base": [_hash(path) for path, _ in base],
+        "good": [inputs[path] for path, _ in good],
+        "base": [inputs[path] for path, _ in base],
+        "base_sample": "ranges by hash",
         "input": msgspec.structs.replace(recipe.input, paths=[]),
         "level": recipe.signals.zstd_level,
+        "masks": _masks(recipe.signals),
         "definitions": signal_definitions(recipe.signals),
     }
     path = files.join(out, WORK, f"reference-{stable_hash(identity)}")
     if not files.exists(path):
-        texts, sources = _read(good, recipe.input, None)
-        against, _ = _read(base, recipe.input, BASE_BYTES)
-        trained = train_reference(texts, sources, against, recipe.signals.zstd_level)
+        masked = recipe.signals.mask_pii
+        texts, sources = sample(
+            item for file in good for item in _read(*file, recipe.input, masked=masked)
+        )
+        trained = train_reference(
+            texts,
+            sources,
+            _read_base(base, inputs, recipe),
+            recipe.signals.zstd_level,
+            _masks(recipe.signals),
+        )
         files.write_atomic(path, encode(trained))
     return path
 
@@ -117,34 +154,42 @@ def _hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def _read(
-    found: list[tuple[str, int]], config: InputConfig, limit: int | None
-) -> tuple[list[bytes], list[str]]:
-    """Read documents and sources of files, the first bytes of each where `limit` is less.
-
-    Each file gives its share of the limit by its size, so that what is read depends on what the
-    files hold and not on their names or order.
+def _read_base(
+    found: list[tuple[str, int]], hashes: dict[str, str], recipe: CurateRecipe
+) -> list[bytes]:
+    """Read the base: each file gives its share of `BASE_BYTES`, so that what is read depends on
+    what the files hold and not on their names or order.
     """
     total = sum(size for _, size in found)
     texts: list[bytes] = []
-    sources: list[str] = []
     for path, size in found:
-        left = None if limit is None else limit * size // max(total, 1)
-        ranges = plan_ranges(
-            path, config.format, size, files.open_file, _RANGE_BYTES, fields=config.fields
+        left = BASE_BYTES * size // max(total, 1)
+        documents = _read(
+            path, size, recipe.input, masked=recipe.signals.mask_pii, by_hash=hashes[path]
         )
-        for batch in (
-            batch
-            for span in ranges
-            for batch in read_range(
-                span, files.open_file, config.fields, max_record_bytes=config.max_record_bytes
-            )
+        while left > 0 and (item := next(documents, None)) is not None:
+            texts.append(item[0])
+            left -= len(item[0])
+    return texts
+
+
+def _read(
+    path: str, size: int, config: InputConfig, *, masked: bool, by_hash: str = ""
+) -> Iterator[tuple[bytes, str]]:
+    """Yield a file's documents, `masked` as the scan masks them, and their sources.
+
+    With `by_hash`, the file's hash, ranges come in the order of their hash and not of the file.
+    """
+    ranges = plan_ranges(
+        path, config.format, size, files.open_file, _RANGE_BYTES, fields=config.fields
+    )
+    if by_hash:
+        ranges.sort(key=lambda span: xxhash.xxh3_128_digest(f"{by_hash} {span.start}".encode()))
+    for span in ranges:
+        for batch in read_range(
+            span, files.open_file, config.fields, max_record_bytes=config.max_record_bytes
         ):
             for text, source in zip(batch["text"], batch["source"].to_pylist(), strict=True):
-                if text.is_valid and (left is None or left > 0):
-                    texts.append(text.as_buffer().to_pybytes())
-                    sources.append(source or config.source)
-                    left = None if left is None else left - len(texts[-1])
-            if left is not None and left <= 0:
-                break
-    return texts, sources
+                if text.is_valid:
+                    raw = text.as_buffer().to_pybytes()
+                    yield pii.mask(raw)[0] if masked else raw, source or config.source

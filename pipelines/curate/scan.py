@@ -127,19 +127,24 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
 
     Unreadable records (text null) keep their row, with null signals and bands, and the hash of
     their own doc_id in place of a content hash, so that they spread over the shards. Personal data
-    is masked first, where the recipe asks for it: what comes after knows the masked text only.
+    is masked first, where the recipe asks for it: what comes after knows the masked text only, and
+    details quote no more than that.
     """
     owner = context.plan.owner(index)
     readable = np.asarray(batch["text"].is_valid())
     position = batch["position"].to_numpy()
     ids = document_ids(owner.hash, owner.copy, position)
     signals = context.recipe.signals
-    text = batch["text"]
+    text, detail = batch["text"], batch["detail"]
     data, offsets = flat(text.fill_null(""))
     masked: dict[str, npt.NDArray[np.int64]] = {}
     if signals.mask_pii:
         data, offsets, masked = pii.mask_batch(data, offsets)
         text = text_array(data, offsets, readable)
+        names = msgspec.structs.astuple(context.recipe.input.fields)
+        detail = pa.array(
+            [value and pii.mask_detail(value, names) for value in detail.to_pylist()], detail.type
+        )
     content = np.where(readable[:, None], content_hashes(data, offsets), ids)
     columns: dict[str, pa.Array] = {
         "doc_id": ids_array(ids),
@@ -151,7 +156,7 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
         "text": text,
         "content_hash": ids_array(content),
         "error": batch["error"],
-        "detail": batch["detail"],
+        "detail": detail,
     }
     measured = compute_signals(data, offsets, signals, load_reference(signals))
     for name, values in {**measured, **masked}.items():

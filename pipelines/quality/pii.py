@@ -21,11 +21,16 @@ left alone: names and addresses of people are not looked for. Here:
 Where two stand over the same bytes, the one that begins first counts, then the one named first.
 
 `signals.pii` counts them. `signals.mask_pii` has the scan replace them by their kinds before it
-hashes or measures anything, so that no file of the dataset, the ledger included, holds them.
+hashes or measures anything. So no text of the dataset holds them, and nothing made of texts does:
+kept, dropped and spans shards, the index, fragments, the reference and what is learned for it. In
+the ledger's details, what is quoted of records that could not be read is masked too, or left out
+where a mask could miss it (`mask_detail`). Not masked are a record's `id`, `url` and `source`: they
+say where it came from, and a source is what mixtures and folds go by. Where they hold such data,
+name other fields in `[input]`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import IPv6Address
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -37,7 +42,7 @@ import pyarrow as pa
 from shards.errors import ReconcileError
 
 VERSION = "pii-v2"
-MASK_VERSION = f"pii-mask-v1 ({VERSION})"
+MASK_VERSION = f"pii-mask-v2 ({VERSION})"
 
 KINDS = ("email", "iban", "card", "phone", "ip")
 
@@ -98,6 +103,13 @@ _IPV6 = re.compile(
 _OF_MACHINES = (0x2000, 0x4000), (0xFC00, 0xFE00), (0xFE80, 0xFEC0)
 """First 16 bits of addresses of single machines (RFC 4291, 4193): global, unique local, link."""
 _NO_DIGIT = re.compile(rb"\D")
+
+_QUOTE = re.compile(
+    r"""b?(?P<mark>['"])(?P<content>(?:\\.|(?!(?P=mark))[^\\])*)(?P<end>(?:(?P=mark)…?)|\\?\Z)""",
+    re.DOTALL,
+)
+_WHOLE_QUOTE = 40
+"""Readers cut no quote that is shorter."""
 
 
 class Found(NamedTuple):
@@ -172,6 +184,29 @@ def mask_batch(
         )
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     return np.frombuffer(bytearray(b"".join(parts)), np.uint8), ends, columns
+
+
+def mask_detail(detail: str, names: Collection[str]) -> str:
+    """Return the detail of a ledger row without personal data.
+
+    Readers quote records as Python literals. A quote that is a field's name stays, one that is
+    whole and shows the bytes as they are is masked. Of a longer one, which may have been cut
+    through a number, or one with escapes, which change what stands before it, nothing is left.
+
+    Args:
+        detail: what a reader says of a record.
+        names: the fields' names.
+    """
+
+    def shown(match: re.Match[str]) -> str:
+        content, end = match.group("content"), match.group("end")
+        if content in names:
+            return match.group()
+        if end not in {"'", '"'} or "\\" in content or len(content) >= _WHOLE_QUOTE:
+            return "(not shown: signals.mask_pii)"
+        return f"{end}{mask(content.encode())[0].decode()}{end}"
+
+    return _QUOTE.sub(shown, detail)
 
 
 def _label(kind: str) -> bytes:

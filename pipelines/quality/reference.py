@@ -24,7 +24,8 @@ go into `FOLDS` groups, and each group is measured by a model of the others. So 
 of good text from elsewhere, not that of more pages of the same book.
 """
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -65,7 +66,10 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
 
 
 class Reference(NamedTuple):
-    """What is trained from a reference and a base; `level` is zstd's."""
+    """What is trained from a reference and a base; `level` is zstd's.
+
+    `masks` is the definition by which personal data was masked in both, empty where it was not.
+    """
 
     target: NgramModel
     base: NgramModel
@@ -74,6 +78,7 @@ class Reference(NamedTuple):
     level: int
     curves: dict[str, Curve]
     windows: marginal.Windows
+    masks: str = ""
 
 
 def definitions() -> dict[str, str]:
@@ -88,23 +93,27 @@ def definitions() -> dict[str, str]:
 
 
 def train_reference(
-    texts: Sequence[bytes], sources: Sequence[str], base: Sequence[bytes], level: int
+    texts: Sequence[bytes],
+    sources: Sequence[str],
+    base: Sequence[bytes],
+    level: int,
+    masks: str = "",
 ) -> Reference:
     """Train on reference documents (UTF-8) of named sources, and on base documents.
 
     The order of documents does not matter; repeats do in the base, which is to be what the corpus
     is. Common windows are looked for in all of it, but what is learned from more than
     `NGRAM_BYTES` is the documents of smallest hash. About 2 s a
-    MB of reference, and 60 bytes of memory a byte of what is learned.
+    MB of reference, and 60 bytes of memory a byte of what is learned. `masks` names the definition
+    by which texts and base were masked.
 
     Raises:
         InputError: fewer than 16 reference documents of 64 bytes, or no base.
     """
-    texts, sources = _canonical(texts, sources)
+    texts, sources = sample(zip(texts, sources, strict=True))
     base = sorted(filter(None, base), key=xxhash.xxh3_128_digest)
     if not base:
         raise InputError("the base of the reference has no documents")
-    texts = _head(texts)
     data, offsets = _flat(texts)
     base_model = ngram.train(*_flat(_head(base)))
     try:
@@ -116,6 +125,7 @@ def train_reference(
             level,
             _curves(texts, folds(texts, sources), base_model, level),
             marginal.windows(base),
+            masks,
         )
     except ValueError as error:
         raise InputError(
@@ -203,13 +213,27 @@ def _curves(
     return {name: lengths.fit(found) for name, found in parts.items()}
 
 
-def _canonical(texts: Sequence[bytes], sources: Sequence[str]) -> tuple[list[bytes], list[str]]:
-    """Order documents by their hash, each once; an equal one's source is the first by name."""
-    found: dict[bytes, tuple[bytes, str]] = {}
-    for text, source in zip(texts, sources, strict=True):
-        key = xxhash.xxh3_128_digest(text)
-        if text and (key not in found or source < found[key][1]):
+def sample(
+    documents: Iterable[tuple[bytes, str]], most_bytes: int = NGRAM_BYTES
+) -> tuple[list[bytes], list[str]]:
+    """Return what is learned from of documents and their sources: each once, in the hash's order.
+
+    An equal document's source is the first by name. Of more than `most_bytes` it is the documents
+    of smallest hash that have as many together, and no more than these are held in memory.
+    """
+    found: dict[int, tuple[bytes, str]] = {}
+    largest: list[int] = []  # the hashes, negative: a heap
+    held = 0
+    for text, source in documents:
+        key = xxhash.xxh3_128_intdigest(text)
+        if key in found:
+            found[key] = (text, min(source, found[key][1]))
+        elif text:
             found[key] = (text, source)
+            heapq.heappush(largest, -key)
+            held += len(text)
+            while held - len(found[-largest[0]][0]) >= most_bytes:
+                held -= len(found.pop(-heapq.heappop(largest))[0])
     ordered = [found[key] for key in sorted(found)]
     return [text for text, _ in ordered], [source for _, source in ordered]
 
@@ -226,8 +250,11 @@ def _flat(texts: Sequence[bytes]) -> tuple[UInt8, Int64]:
     return np.frombuffer(bytearray().join(texts), np.uint8), offsets
 
 
-class _Stored(msgspec.Struct, frozen=True):
-    """A reference as plain data, arrays as their little-endian bytes."""
+class _Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reference as plain data, arrays as their little-endian bytes.
+
+    Without masks it has the bytes, and so the hash, that it had before there were any.
+    """
 
     slots: tuple[bytes, bytes]
     starts: tuple[list[int], list[int]]
@@ -238,6 +265,7 @@ class _Stored(msgspec.Struct, frozen=True):
     level: int
     curves: dict[str, Curve]
     windows: marginal.Windows
+    masks: str = ""
 
 
 def encode(reference: Reference) -> bytes:
@@ -253,19 +281,34 @@ def encode(reference: Reference) -> bytes:
         level=reference.level,
         curves=reference.curves,
         windows=reference.windows,
+        masks=reference.masks,
     )
     return msgspec.msgpack.encode(stored, order="sorted")
 
 
 def decode(data: bytes) -> Reference:
-    """Return the reference of `encode`'s bytes."""
-    stored = msgspec.msgpack.decode(data, type=_Stored)
+    """Return the reference of `encode`'s bytes.
+
+    Raises:
+        InputError: they are not.
+    """
+    try:
+        return _decode(msgspec.msgpack.decode(data, type=_Stored))
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise InputError(f"not a reference that `assay reference` saved: {error}") from None
+
+
+def _decode(stored: _Stored) -> Reference:
     target, base = (
         NgramModel(_uint64(slots), np.array(starts, np.int64), documents, size)
         for slots, starts, documents, size in zip(
             stored.slots, stored.starts, stored.documents, stored.text_bytes, strict=True
         )
     )
+    for model in (target, base):
+        sizes = np.diff(model.starts)
+        if len(sizes) != ngram.ORDER or sizes.min() < 1 or sizes.sum() != len(model.slots):
+            raise ValueError("an n-gram model's tables and their sizes differ")
     return Reference(
         target,
         base,
@@ -274,6 +317,7 @@ def decode(data: bytes) -> Reference:
         stored.level,
         stored.curves,
         stored.windows,
+        stored.masks,
     )
 
 

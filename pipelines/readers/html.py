@@ -3,11 +3,11 @@
 Resiliparse (Bevendorff et al. 2018) is the extra `web`: `pip install assay-corpus[web]`. It is
 loaded with the first page, so WET files do without it. Its version is part of what decides a text.
 
-Two of its costs have no bound of their own, so pages get one. Its search for the main content takes
-the square of a page's depth, 15 s for 20,000 nested elements: of a page deeper than `DEEPEST`, which
-no layout needs, all of the text is taken. And each line of a list is indented by its depth: lists
-that could be indented to more than `INDENTED` times the page are taken as blocks. Depths are those of
-the parsed tree, so that stray end tags, comments and attributes cannot hide them.
+Two of its costs have no bound of their own, so pages get one. Its search for the main content
+takes the square of a page's depth, 15 s for 20,000 nested elements: of a page deeper than
+`DEEPEST`, which no layout needs, all of the text is taken. And each line of a list is indented by
+its depth: lists that could be indented to more than `INDENTED` times the page are taken as blocks.
+Depths are those of the parsed tree: stray end tags, comments and attributes cannot hide them.
 """
 
 import codecs

@@ -81,7 +81,8 @@ def test_expand_names_a_pattern_that_cannot_be_used(tmp_path, pattern, words):
 )
 def test_urls_that_cannot_be_are_errors_of_the_one_who_asked(url, words, tmp_path):
     (tmp_path / "recipe.toml").write_text("")
-    recipe = [str(tmp_path / "recipe.toml"), "--set", "input.paths=['x']"]
+    (tmp_path / "x.jsonl").write_text('{"text": "x"}')
+    recipe = [str(tmp_path / "recipe.toml"), "--set", f"input.paths=['{tmp_path}/x.jsonl']"]
     for command, words_ in (
         (score_command, ["--data", url, "--run", "r", "--out", str(tmp_path / "o")]),
         (score_command, ["--data", str(tmp_path), "--run", "r", "--out", url]),

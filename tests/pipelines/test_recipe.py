@@ -11,6 +11,7 @@ from shards.errors import RecipeError
     [
         ({"input": {}}, "input.paths is empty"),
         ({"input": {"format": "jsn"}}, "input.format = 'jsn': unknown; did you mean 'jsonl'"),
+        ({"input": {"text_field": ""}}, "input.text_field = '': expected .*length >= 1"),
         ({"input": {"text_field": "id"}}, "input.text_field = 'id': also names"),
         ({"dedup": {"near": {"keep": "shortest"}}}, "dedup.near.keep"),
         ({"filters": {"bounds": {"byte": {"min": 1}}}}, "byte"),

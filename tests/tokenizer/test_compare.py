@@ -89,10 +89,29 @@ def test_the_command_shows_a_table_or_json(tmp_path, model, small, texts, make_t
     assert facts["total"] == facts["sources"]["code"]
     assert facts["total"]["a"]["bytes_per_token"] > facts["total"]["b"]["bytes_per_token"]
     shown = invoke("--text", str(tmp_path / "x.txt")).stdout
-    assert "tok/word A" in shown
+    assert "tok A" in shown
+    assert "word A" in shown
     assert "pieces are in both" in shown
     assert json.loads(invoke("--json").stdout)["total"] is None
     assert invoke("--data", "x", "--text", "y").exit_code == 2
+
+
+def test_names_of_sources_stay_whole_on_a_narrow_screen(
+    tmp_path, model, texts, make_table, make_dataset, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "a.model").write_bytes(model)
+    short, long = "wikipedia-en-2024-01", "-".join(["a-source-with-a-long-name"] * 4)
+    make_dataset(tmp_path / "data", [make_table(texts, source=name) for name in (short, long)])
+    a, data = str(tmp_path / "a.model"), str(tmp_path / "data")
+    lines = CliRunner().invoke(tokenizer_command, ["compare", a, a, "--data", data]).stdout
+    assert all(name in lines for name in (short, long))
+    make_dataset(tmp_path / "short", [make_table(texts, source=short)])
+    data = str(tmp_path / "short")
+    lines = CliRunner().invoke(tokenizer_command, ["compare", a, a, "--data", data]).stdout
+    rows = lines[lines.index("docu-") :].splitlines()
+    assert short in lines
+    assert max(len(row.rstrip()) for row in rows) <= 80
 
 
 def test_refuses_what_is_no_text(tmp_path):

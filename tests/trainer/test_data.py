@@ -83,6 +83,8 @@ def test_a_dataset_at_a_url_is_read_through_a_cache(folder, tmp_path, monkeypatc
             assert of_rank_1.folder.parent.name == "rank-1"
     with pytest.raises(RecipeError, match="is a folder here, which needs none"):
         open_tokens(str(folder), tmp_path / "cache")
+    with pytest.raises(RecipeError, match="not a cache: it holds manifest.json"):
+        open_tokens("memory://train", folder)
     with pytest.raises(RecipeError, match="memory://train: say with --cache FOLDER"):
         open_tokens("memory://train")
 

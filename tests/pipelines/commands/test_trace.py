@@ -265,6 +265,7 @@ def test_says_what_is_missing_or_differs(chain, tmp_path):
             {"definitions": {"packing": "x"}, "config": SHAPE | {"packing": "best-fit"}},
             "in the packing 'x'",
         ),
+        ({"config": SHAPE | {"batch_size": 0}}, r"run\.json: not a run's record: .* `int` >= 1"),
         ({"seed": "x"}, r"run\.json: not a run's record: Expected `int`"),
     ):
         write_run(run, view, **changes)

@@ -1,16 +1,18 @@
 """The reference of a job: trained once, the same wherever its files lie, named by its hash."""
 
 import random
+import re
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.curate.job import curate
-from pipelines.curate.reference import load_reference, resolve_reference, save_reference
+from pipelines.curate.reference import resolve_reference, save_reference
+from pipelines.quality.reference import decode
 from pipelines.recipe import curate_recipe, hashed_recipe
 from pipelines.runners import JobOptions
-from shards.errors import RecipeError
+from shards.errors import InputError, RecipeError
 from tests.pipelines.conftest import make_documents, write_jsonl
 
 
@@ -76,7 +78,76 @@ def test_what_is_not_the_pinned_reference_is_refused(corpus, good, tmp_path):
         {"input": {"paths": ["x"]}, "signals": {"zstd_level": 5, "reference": {"model": model}}}
     )
     with pytest.raises(RecipeError, match="trained for level 3"):
-        load_reference(resolve_reference(leveled, "unused").signals)
+        resolve_reference(leveled, "unused")
+    masked = curate_recipe(
+        {"input": {"paths": ["x"]}, "signals": {"mask_pii": True, "reference": {"model": model}}}
+    )
+    with pytest.raises(RecipeError, match="without masks.* are masked by pii-mask-v2"):
+        resolve_reference(masked, "unused")
+
+
+@pytest.mark.parametrize("data", [random.Random(1).randbytes(999), b"\x80", b""])
+def test_a_model_that_is_none_is_an_error_with_its_path(tmp_path, data):
+    path = tmp_path / "noise.ref"
+    path.write_bytes(data)
+    recipe = curate_recipe(
+        {"input": {"paths": ["x"]}, "signals": {"reference": {"model": str(path)}}}
+    )
+    with pytest.raises(InputError, match=r"signals\.reference\.model = '.*noise\.ref': not a ref"):
+        resolve_reference(recipe, "unused")
+
+
+def letters(seed, size=900):
+    return "".join(random.Random(seed).choices("abcdefghij klmnopqrstuvwxyz", k=size))
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    """120 documents that nothing compresses, each with an address."""
+    made = [{"text": f"{letters(n)} u{n}@mail.example.org {letters(n, 90)}"} for n in range(120)]
+    return write_jsonl(tmp_path / "secrets.jsonl", made)
+
+
+def test_masked_documents_are_not_measured_against_themselves(secrets, tmp_path):
+    recipe = curate_recipe(
+        {
+            "input": {"paths": [str(secrets)]},
+            "signals": {"mask_pii": True, "reference": {"paths": [str(secrets)]}},
+            "dedup": {"near": {"enabled": False}},
+        }
+    )
+    out = tmp_path / "out"
+    curate(recipe, str(out), JobOptions(quiet=True))
+    kept = pq.read_table(out / "kept")
+    assert len(kept) == 120
+    assert min(kept["marginal_bpb"].to_pylist()) > 3
+    path = tmp_path / "saved.ref"
+    save_reference(recipe, str(path))
+    assert decode(path.read_bytes()).masks == "pii-mask-v2 (pii-v2)"
+    assert b"@mail" not in path.read_bytes()
+
+
+def test_of_a_large_base_ranges_are_taken_by_hash_whatever_the_files_are_called(
+    tmp_path, good, monkeypatch
+):
+    """They were the first of each file, so a sorted corpus had a base of its beginning only."""
+    made = [{"text": f"number {n} {letters(n)}"} for n in range(200)]
+    files_ = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path in files_:
+        write_jsonl(path, made)
+    monkeypatch.setattr("pipelines.curate.reference.BASE_BYTES", 20_000)
+    monkeypatch.setattr("pipelines.curate.reference._RANGE_BYTES", 2_000)
+    found = []
+    for path in files_:
+        recipe = curate_recipe(
+            {"input": {"paths": [str(path)]}, "signals": {"reference": {"paths": [str(good)]}}}
+        )
+        model = resolve_reference(recipe, str(tmp_path / path.stem)).signals.reference.model
+        found.append(open(model, "rb").read())
+    assert found[0] == found[1]
+    numbers = sorted(map(int, re.findall(rb"number (\d+) ", b"".join(decode(found[0]).windows))))
+    assert 18 < len(numbers) < 26
+    assert numbers[-1] > 100
 
 
 @pytest.mark.parametrize(

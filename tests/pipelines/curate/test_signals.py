@@ -62,4 +62,20 @@ def test_masked_data_is_in_no_file_and_counted(folder, tmp_path):
     }
     total = content.total
     assert total.bytes_read == total.bytes_kept + content.stats["bytes"]["dropped"]
-    assert content.definitions["pii_mask"].startswith("pii-mask-v1")
+    assert content.definitions["pii_mask"].startswith("pii-mask-v2")
+
+
+def test_details_of_unreadable_records_are_masked_too(tmp_path):
+    made = tmp_path / "in"
+    made.mkdir()
+    (made / "a.jsonl").write_text(
+        '{"id": "x", "mail": "j@b.example.org"}\n{"text": 5, "m": "k@b.org"}\n{"text": "l@b.org\n'
+        '{"text": "one two three four"}\n'
+    )
+    run(made, tmp_path / "out", mask_pii=True)
+    rows = pq.read_table(tmp_path / "out" / "dropped").to_pylist()
+    assert len(rows) == 3
+    assert not any("@b." in str(row) for row in rows)
+    assert 'the field \'text\' is a number: \'{"text": 5, "m": "<email>"}\'' in [
+        row["detail"] for row in rows
+    ]

@@ -139,5 +139,38 @@ def test_masked_and_counted_is_refused():
     with pytest.raises(RecipeError, match="nothing is left to count"):
         check_signals(SignalsConfig(pii=True, mask_pii=True))
     config = SignalsConfig(mask_pii=True)
-    assert definitions(config)["pii_mask"] == "pii-mask-v1 (pii-v2)"
+    assert definitions(config)["pii_mask"] == "pii-mask-v2 (pii-v2)"
     assert "masked_card" in known_signals(config)
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("the field 'text' is missing: 'to a@b.org'", "the field 'text' is missing: 'to <email>'"),
+        ("the response is 'HTTP/1.1 404 Not Found'", "the response is 'HTTP/1.1 404 Not Found'"),
+        ('bad: "it\'s a@b.org"', 'bad: "it\'s <email>"'),
+        ("not closed at character 9 of '" + "x" * 70 + " a@b.o'…", None),
+        ("cut: b'" + "x" * 46 + " 4111 1111 1111'", None),
+        (r"in b'\n4111 1111 1111 1111\xff'", None),
+        ("half a literal: 'a@b.org", None),
+        (r"half a literal: 'a@b.org\\", None),
+        (
+            "the file ends inside a gzip member, at byte 90",
+            "the file ends inside a gzip member, at byte 90",
+        ),
+    ],
+)
+def test_details_quote_nothing_that_a_mask_could_miss(detail, shown):
+    found = mask_detail(detail, ["text", "id"])
+    if shown is None:
+        assert found.endswith("(not shown: signals.mask_pii)")
+        assert not any(part in found for part in ("@", "4111", "xx"))
+    else:
+        assert found == shown
+
+
+@given(st.binary(max_size=60), st.text(max_size=60))
+def test_no_literal_of_any_bytes_keeps_personal_data(one, other):
+    secret = "jane@mail.example.org"
+    for quoted in (one + secret.encode(), other + secret, secret + other):
+        assert secret not in mask_detail(f"at byte 7: {quoted!r}", ["text"])

@@ -3,6 +3,9 @@ import random
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.quality import (
     ReferenceConfig,
@@ -12,7 +15,15 @@ from pipelines.quality import (
     known_signals,
     signal_fields,
 )
-from pipelines.quality.reference import SIGNALS, decode, encode, folds, measure, train_reference
+from pipelines.quality.reference import (
+    SIGNALS,
+    decode,
+    encode,
+    folds,
+    measure,
+    sample,
+    train_reference,
+)
 from shards.errors import InputError
 from shards.text import flat
 
@@ -87,3 +98,24 @@ def test_a_reference_that_is_too_small_is_refused():
         train_reference(GOOD[:3], SOURCES[:3], BASE, 3)
     with pytest.raises(InputError, match="base of the reference has no documents"):
         train_reference(GOOD, SOURCES, [b""], 3)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=9), st.sampled_from("abc")), max_size=40),
+    st.integers(1, 60),
+)
+def test_a_sample_is_the_documents_of_smallest_hash_each_once(documents, most):
+    names = {}
+    for text, source in documents:
+        if text:
+            names[text] = min(source, names.get(text, source))
+    ordered = sorted(names, key=xxhash.xxh3_128_digest)
+    ends = np.cumsum([len(text) for text in ordered])
+    expected = ordered[: int(np.searchsorted(ends, most)) + 1]
+    assert sample(iter(documents), most) == (expected, [names[text] for text in expected])
+
+
+def test_without_masks_the_bytes_are_as_before_there_were_any(reference):
+    assert b"masks" not in encode(reference)
+    masked = reference._replace(masks="v1")
+    assert decode(encode(masked)).masks == "v1"
