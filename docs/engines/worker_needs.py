@@ -1,6 +1,6 @@
 """Print what a Beam worker needs of Assay's requirements, one a line: torch only where asked for.
 
-    python worker_needs.py --torch 0 web lang
+python worker_needs.py --torch 0 web lang
 """
 
 import argparse
