@@ -21,26 +21,34 @@ def is_local(path: str) -> bool:
     """Tell whether `path` is on the local file system (no scheme).
 
     Raises:
-        InputError: a URL of the local file system, or of one that Beam does not know here.
+        InputError: a URL of the local file system: it would be another name for the same file.
     """
-    if "://" not in path:
-        return True
-    scheme, _, rest = path.partition("://")
-    if scheme.lower() == "file":
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme.lower() == "file":
         raise InputError(f"{path}: is a file here; write its path, {rest}")
-    known = {system.scheme() for system in beam.io.filesystem.FileSystem.get_all_subclasses()}
-    if beam.io.filesystems.FileSystems.get_scheme(path) not in known:
-        raise InputError(
-            f"{path}: Beam knows no file system {scheme}:// here; there are"
-            f" {', '.join(sorted(known - {None}))}; for others install apache-beam's extra, such as"
-            " apache-beam[gcp]"
-        )
-    return False
+    return not separator
 
 
 def join(folder: str, *parts: str) -> str:
-    """Join path parts by the rules of the file system that `folder` is on."""
+    """Join path parts by the rules of the file system that `folder` is on.
+
+    Raises:
+        InputError: Beam does not know it here.
+    """
+    if not is_local(folder):
+        _check_known(folder)
     return cast(str, beam.io.filesystems.FileSystems.join(folder, *parts))
+
+
+def _check_known(path: str) -> None:
+    systems = beam.io.filesystem.FileSystem.get_all_subclasses()
+    known = {system.scheme() for system in systems} - {None}
+    scheme = path.partition("://")[0]
+    if scheme not in known:
+        raise InputError(
+            f"{path}: Beam knows no file system {scheme}:// here, but {', '.join(sorted(known))};"
+            " others may need an extra of apache-beam, such as apache-beam[gcp]"
+        )
 
 
 def open_file(path: str) -> BinaryIO:

@@ -217,7 +217,7 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     if difflib.get_close_matches(name, near, cutoff=0.5):
         return did_you_mean(name, tuple(near))
-    some = f"; the nearest are {', '.join(near)}" if near else ""
+    some = f"; nearest: {', '.join(near)}" if near else ""
     return f"{some}; `assay explain DATASET DOCUMENT` lists a document's signals"
 
 
@@ -249,7 +249,7 @@ def apply_rules(
     be good.
 
     Raises:
-        RecipeError: a rule names a column that is not there.
+        RecipeError: a rule names a column that is not there, or computes what 64 bits do not hold.
     """
     count = len(next(iter(columns.values()), ()))
     failed = np.full(count, -1, np.int16)
@@ -261,7 +261,11 @@ def apply_rules(
                 raise RecipeError(f"rule {rule.name}: no column {column!r}{hint}")
         if rule.threshold is None:
             table = pa.table({column: _arrow(columns[column]) for column in rule.columns})
-            failed[~select(table, rule.expression) & (failed < 0)] = index
+            try:
+                passes = select(table, rule.expression)
+            except RecipeError as error:  # a number that leaves 64 bits
+                raise RecipeError(f"filters.keep.{rule.name}: {error}") from None
+            failed[~passes & (failed < 0)] = index
             continue
         values = columns[rule.column]
         is_float = np.issubdtype(values.dtype, np.floating)

@@ -82,9 +82,7 @@ def plan_mixture(
     names = sorted(samples)
     limits = dict(max_epochs or {})
     check_schedule(stages, names, limits)
-    rests = [
-        int(min(limits[n] * samples[n], _ENDLESS)) if n in limits else _ENDLESS for n in names
-    ]
+    rests = [int(min(limits[n] * samples[n], _ENDLESS)) if n in limits else _ENDLESS for n in names]
     ends = [*(stage.start for stage in stages[1:]), _ENDLESS]
     starts, rows, befores = [], [], []
     before = [0] * len(names)

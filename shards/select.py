@@ -4,7 +4,8 @@
 checked against a whitelist of nodes and evaluated column-wise by `pyarrow.compute`; no Python code
 is ever run from a recipe. A comparison with a null is false, `!=` and `not in` included, as with
 NaN in most languages; so `not x < 3` keeps the rows where `x` is null and `x >= 3` does not.
-Floats compare as float64: the float32 column value nearest to 0.1 is not `== 0.1`.
+Floats compare as float64: the float32 column value nearest to 0.1 is not `== 0.1`. Whole numbers
+are int64, and one that leaves it is an error.
 
 A token shard has no column `source` but `source_id`, its place in the dataset's sorted names. Who
 has these gives them with the batch, and `source` is then the name; a name that is none of them is
@@ -232,7 +233,7 @@ class _Evaluation:
             if str(error) != "overflow":
                 raise
             raise self._error(
-                node, "gives a whole number beyond 64 bits; with a decimal point (2.0) it may"
+                node, "gives a whole number beyond 64 bits; a number written 2.0 makes it a float"
             ) from None
 
     def number(self, node: ast.expr) -> Any:

@@ -11,8 +11,8 @@ from shards.console import console, quiet_option, recipe_options
 from tokenizer.config import TokenizerConfig
 from tokenizer.folder import TokenizerInfo, read_info
 
-
 _WIDEST = 10_000
+"""Columns of a screen on which every table has its natural width."""
 
 
 @click.group("tokenizer")

@@ -94,7 +94,7 @@ def open_tokens(place: str, cache: Path | None = None, cache_mb: int | None = No
     A bounded cache is for one process, so each rank of several has its own folder in `cache`.
 
     Raises:
-        RecipeError: a cache for a folder, a URL without one, or a cache in a folder of other things.
+        RecipeError: a cache for a folder, a URL without one, a cache in a folder of other things.
         DatasetError, CorruptError, PlatformError: as `TokenDataset.open`.
     """
     if not is_remote(place):

@@ -5,7 +5,7 @@ by their hash (xxh3-128), each once, their first `PIECE_BYTES`, up to `WINDOW_BY
 one of the documents whose hash is even and one of the odd; a document is measured by the one that
 it and its copies cannot be in, or what stands in the sample would seem to add nothing.
 
-So it is what a document adds to a random 2 MiB of the corpus, not to all documents before it: what
+So it is what a document adds to 2 MiB of the base by hash, not to all documents before it: what
 many documents share is seen, one twin most often is not. `curate/bits.py` has the price of a whole
 shard in one window.
 

@@ -112,6 +112,42 @@ class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     word_lists: dict[str, str] = {}
 
 
+RESERVED = frozenset(
+    [
+        "doc_id",
+        "input",
+        "position",
+        "id",
+        "url",
+        "source",
+        "text",
+        "content_hash",
+        "split",
+        "cluster",
+        "reason",
+        "value",
+        "threshold",
+        "matched",
+        "jaccard",
+        "detail",
+        "bands",
+        "evaluation_overlap",
+        "evaluation_detail",
+        "evaluation_spans",
+        "error",
+        "source_id",
+        "dropped",
+        "tokens",
+        "start",
+        "end",
+        "action",
+        "order",
+        "eligible",
+        "set",
+    ]
+)
+"""Columns of Assay's files that are no signals, nor what a plug-in may call one."""
+
 DEFAULT = SignalsConfig()
 """The table of a recipe that has none."""
 
@@ -122,7 +158,7 @@ def check_signals(config: SignalsConfig) -> None:
     Raises:
         RecipeError: a reference without documents or with two definitions; personal data that is
             to be counted where none is left; a plug-in that is not installed, or whose column
-            another one has; a word list whose name makes no column.
+            is there already; a word list whose name makes no column.
         PlatformError: the language model is not installed.
     """
     if config.pii and config.mask_pii:
@@ -156,7 +192,7 @@ def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataTyp
     for name in config.plugins:
         added = plugins.load(name).SIGNALS
         for column in added:
-            if column in known:
+            if column in known or column in RESERVED:
                 raise RecipeError(f"signals.plugins: {name!r}: the column {column!r} exists")
         known |= added
     return known

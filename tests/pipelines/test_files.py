@@ -85,7 +85,6 @@ def test_urls_that_cannot_be_are_errors_of_the_one_who_asked(url, words, tmp_pat
     recipe = [str(tmp_path / "recipe.toml"), "--set", f"input.paths=['{tmp_path}/x.jsonl']"]
     for command, words_ in (
         (score_command, ["--data", url, "--run", "r", "--out", str(tmp_path / "o")]),
-        (score_command, ["--data", str(tmp_path), "--run", "r", "--out", url]),
         (tokenize_command, [*recipe[:1], "--data", url, "--tokenizer", "t", "--out", "o"]),
         (curate_command, [*recipe, "--out", url]),
     ):

@@ -264,6 +264,13 @@ def test_an_expression_that_cannot_be_a_rule_is_refused(name, expression, messag
         make_rules(FiltersConfig(keep={name: expression}))
 
 
+def test_what_a_rule_cannot_compute_names_the_rule():
+    rules = make_rules(FiltersConfig(keep={"big": "bytes * 9223372036854775807 > 0"}))
+    assert apply_rules(rules, {"bytes": np.array([1, 0])})[0].tolist() == [-1, 0]
+    with pytest.raises(RecipeError, match=r"filters\.keep\.big: .*beyond 64 bits"):
+        apply_rules(rules, {"bytes": np.array([1, 2])})
+
+
 def test_every_other_reason_of_the_ledger_is_reserved():
     assert {*bits._DROPPED_BY, CONTAMINATED, REPEATED_TEXT, *ERRORS, *DUPLICATES} < RESERVED
 
@@ -271,7 +278,7 @@ def test_every_other_reason_of_the_ledger_is_reserved():
 @pytest.mark.parametrize("table", [bounds(xylophone=(1, None)), {"prose": "xylophone < 1"}])
 def test_an_unknown_signal_is_told_from_few_not_from_all(table):
     config = table if isinstance(table, FiltersConfig) else FiltersConfig(keep=table)
-    with pytest.raises(RecipeError, match="xylophone.*assay explain") as caught:
+    with pytest.raises(RecipeError, match=r"xylophone.*assay explain") as caught:
         make_rules(config)
     assert len(str(caught.value)) < 240
 

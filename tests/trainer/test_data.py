@@ -52,9 +52,9 @@ def test_no_document_is_an_error_that_names_the_selection(dataset):
 def test_overlap_counts_shared_documents(dataset):
     assert overlap(dataset, "split == 'train'", "split == 'valid'") == 0
     assert overlap(dataset, "dropped == ''", "split == 'valid'") == 100
-    with pytest.raises(RecipeError, match="^a selection is empty"):
+    with pytest.raises(RecipeError, match=r"^a selection is empty"):
         overlap(dataset, "", "split == 'valid'")
-    with pytest.raises(RecipeError, match="^selection 'byte < 9': unknown column 'byte'"):
+    with pytest.raises(RecipeError, match=r"^selection 'byte < 9': unknown column 'byte'"):
         overlap(dataset, "byte < 9", "split == 'valid'")
 
 
@@ -83,7 +83,7 @@ def test_a_dataset_at_a_url_is_read_through_a_cache(folder, tmp_path, monkeypatc
             assert of_rank_1.folder.parent.name == "rank-1"
     with pytest.raises(RecipeError, match="is a folder here, which needs none"):
         open_tokens(str(folder), tmp_path / "cache")
-    with pytest.raises(RecipeError, match="not a cache: it holds manifest.json"):
+    with pytest.raises(RecipeError, match=r"not a cache: it holds manifest\.json"):
         open_tokens("memory://train", folder)
     with pytest.raises(RecipeError, match="memory://train: say with --cache FOLDER"):
         open_tokens("memory://train")

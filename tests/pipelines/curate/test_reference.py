@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -82,7 +83,7 @@ def test_what_is_not_the_pinned_reference_is_refused(corpus, good, tmp_path):
     masked = curate_recipe(
         {"input": {"paths": ["x"]}, "signals": {"mask_pii": True, "reference": {"model": model}}}
     )
-    with pytest.raises(RecipeError, match="without masks.* are masked by pii-mask-v2"):
+    with pytest.raises(RecipeError, match=r"without masks.* are masked by pii-mask-v2"):
         resolve_reference(masked, "unused")
 
 
@@ -143,7 +144,7 @@ def test_of_a_large_base_ranges_are_taken_by_hash_whatever_the_files_are_called(
             {"input": {"paths": [str(path)]}, "signals": {"reference": {"paths": [str(good)]}}}
         )
         model = resolve_reference(recipe, str(tmp_path / path.stem)).signals.reference.model
-        found.append(open(model, "rb").read())
+        found.append(Path(model).read_bytes())
     assert found[0] == found[1]
     numbers = sorted(map(int, re.findall(rb"number (\d+) ", b"".join(decode(found[0]).windows))))
     assert 18 < len(numbers) < 26
