@@ -99,8 +99,9 @@ class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `zstd_level` is that of all zstd signals. `language` adds `language.SIGNALS`, `pii`
     `pii.SIGNALS`, `reference` `reference.SIGNALS`, and each name in `plugins` the signals of an
-    installed plug-in (`plugins.py`). `mask_pii` masks personal data before anything is measured,
-    and adds `pii.MASKED`. `word_lists` maps names to files (`word_lists.py`).
+    installed plug-in (`plugins.py`). `mask_pii` masks personal data in texts before anything is
+    measured, and adds `pii.MASKED`; ids, URLs and sources are not masked. `word_lists` maps
+    names to files (`word_lists.py`).
     """
 
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=22)] = 3
