@@ -135,6 +135,11 @@ def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label:
             build(pipeline)
             pipeline.run().wait_until_finish()
         except KeyboardInterrupt:
+            if lost == [f"exit code {worker.NO_POOL}"]:
+                raise PlatformError(
+                    f"the worker processes of the {label} job could not be started, or the process"
+                    " that they are forked from was killed; run again and it resumes"
+                ) from None
             if lost:
                 raise PlatformError(
                     f"a worker process of the {label} job died ({lost[0]}): out of memory, or"

@@ -31,13 +31,24 @@ from pathlib import Path
 from typing import NoReturn
 
 _LENGTH_BYTES = 8
+_PREFIX = "assay-pool-"
+_LONGEST_ADDRESS = 100
+"""Bytes of a socket's path: the kernel takes 107 (unix(7)), and a name is still to come."""
+
+NO_POOL = 70
+"""Exit code of a client whose pool did not start, or died (EX_SOFTWARE of sysexits.h)."""
 
 
 class Pool:
     """The pool process of this process; it ends when this one does, however that is."""
 
     def __init__(self, preload: Sequence[str]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="assay-pool-"))
+        # Not an abstract socket, which every user of the machine could send requests to.
+        root = tempfile.gettempdir()
+        if len(os.fsencode(root)) > _LONGEST_ADDRESS - 40:
+            root = "/tmp"  # mkdtemp makes a folder in it that is ours alone
+        _remove_stale(Path(root))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
         self.address = str(self._folder / "socket")
         self.made_for = _surroundings()
         self._process = subprocess.Popen(
@@ -45,6 +56,11 @@ class Pool:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
+
+    @property
+    def pid(self) -> int:
+        """The pool's process."""
+        return self._process.pid
 
     @property
     def is_alive(self) -> bool:
@@ -56,6 +72,25 @@ class Pool:
         with self._process:  # closes its stdin, and waits
             pass
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove the folders of jobs that were killed together with their pool."""
+    for folder in root.glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):
+            if pid.isdigit() and folder.stat().st_uid == os.getuid() and not _exists(int(pid)):
+                shutil.rmtree(folder)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 _pools: list[Pool] = []
@@ -93,18 +128,23 @@ def command() -> str:
     ignores it from its first moment: one that died of it would look like one out of memory. It
     ends when the job closes the channel, or is gone.
     """
-    words = [sys.executable, "-I", "-S", __file__, "client", warm().address]
+    pool = warm()
+    words = [sys.executable, "-I", "-S", __file__, "client", pool.address, str(pool.pid)]
     return f'trap "" INT TERM; exec {shlex.join(words)}'
 
 
-def run_client(address: str) -> NoReturn:
+def run_client(address: str, pool: int) -> NoReturn:
     """Ask the pool for a worker with this process's environment, and end as it ends."""
-    with socket.socket(socket.AF_UNIX) as pool:
-        pool.connect(_wait_for(address))
-        request = json.dumps([str(Path.cwd()), dict(os.environ)]).encode()
-        pool.sendall(len(request).to_bytes(_LENGTH_BYTES, "big") + request)
-        answer = pool.recv(64)
-    code = int(answer or b"1")
+    _wait_for(address, pool)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(address)
+            request = json.dumps([str(Path.cwd()), dict(os.environ)]).encode()
+            connection.sendall(len(request).to_bytes(_LENGTH_BYTES, "big") + request)
+            answer = connection.recv(64)
+    except OSError:
+        answer = b""
+    code = int(answer or NO_POOL)
     if code < 0:  # killed by a signal: so that Beam sees which
         with suppress(OSError):  # SIGKILL has no handler
             signal.signal(-code, signal.SIG_DFL)
@@ -112,17 +152,25 @@ def run_client(address: str) -> NoReturn:
     sys.exit(code)
 
 
-def _wait_for(address: str) -> str:
-    """Wait until the pool listens; its parent, who waits for this process, ends both."""
+def _wait_for(address: str, pool: int) -> None:
+    """Wait until the pool listens; end where it will not, or the job that asked is gone."""
+    job = os.getppid()
     while not Path(address).exists():
-        if not Path(address).parent.exists():
-            sys.exit(1)  # the pool was closed
+        # A pool that died stays a zombie until the job looks, but has removed its folder.
+        if not Path(address).parent.exists() or not _exists(pool) or os.getppid() != job:
+            sys.exit(NO_POOL)
         time.sleep(0.01)
-    return address
 
 
 def run_pool(address: str, preload: Sequence[str]) -> None:
     """Fork a worker for each client, until stdin is closed: the job has ended, or was killed."""
+    try:
+        _run_pool(address, preload)
+    finally:
+        shutil.rmtree(Path(address).parent, ignore_errors=True)  # a job that was killed can not
+
+
+def _run_pool(address: str, preload: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     for module in ("pipelines.beam", "apache_beam.runners.worker.sdk_worker_main", *preload):
@@ -139,7 +187,6 @@ def run_pool(address: str, preload: Sequence[str]) -> None:
         for source in (listener, woken, sys.stdin):
             waiting.register(source, selectors.EVENT_READ)
         _serve(listener, woken, waiting, [wake])
-    shutil.rmtree(Path(address).parent, ignore_errors=True)  # a job that was killed can not
 
 
 def _serve(
@@ -179,7 +226,9 @@ def _serve(
 def _receive(client: socket.socket) -> tuple[str, dict[str, str]]:
     with client.makefile("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "big")
-        folder, environment = json.loads(stream.read(length) or b'["/", {}]')
+        request = stream.read(length)
+    # A client that was killed halfway asks for nothing; its worker ends with it.
+    folder, environment = json.loads(request if len(request) == length else b'["/", {}]')
     return folder, environment
 
 
@@ -226,5 +275,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["client"]:
-        run_client(sys.argv[2])
+        run_client(sys.argv[2], int(sys.argv[3]))
     run_pool(sys.argv[1], sys.argv[2:])

@@ -106,7 +106,10 @@ def read_info(path: str, *, verify: bool = True) -> FragmentInfo | None:
     """
     if not files.exists(f"{path}.json") or not files.exists(path):
         return None
-    info = msgspec.json.decode(files.read_bytes(f"{path}.json"), type=FragmentInfo)
+    try:
+        info = msgspec.json.decode(files.read_bytes(f"{path}.json"), type=FragmentInfo)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
     if not verify:
         return info if files.size(path) == info.bytes else None
     found = xxhash.xxh3_128_hexdigest(files.read_bytes(path))

@@ -130,7 +130,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     measured: float
     interval: tuple[float, float]
     same_dataset: bool
-    held: bool
+    held: bool | None
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,3 +97,48 @@ def test_the_pool_of_a_job_that_was_killed_ends_and_leaves_nothing(tmp_path):
         folder = Path(job.stdout.readline()).parent
         job.kill()
     until(lambda: not folder.exists())
+
+
+def test_a_pool_that_cannot_start_ends_the_client_and_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pipelines.beam'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pool = worker.warm()
+    try:
+        client = subprocess.Popen(worker.command(), shell=True)
+        assert client.wait(60) == worker.NO_POOL
+        until(lambda: not Path(pool.address).parent.exists())
+    finally:
+        worker._close()
+
+
+def test_a_client_ends_with_the_job_though_the_pool_never_listens(tmp_path):
+    code = f"""
+import subprocess, sys
+from pipelines import worker
+words = [sys.executable, worker.__file__, "client", {str(tmp_path / "never")!r}, "1"]
+print(subprocess.Popen(words, stdout=subprocess.DEVNULL).pid, flush=True)
+sys.stdin.read()
+"""
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as job:
+        client = int(job.stdout.readline())
+        assert not is_gone(client)
+        job.kill()
+    until(lambda: is_gone(client))
+
+
+def test_a_long_temp_folder_and_what_killed_jobs_left(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 110)
+    long.mkdir()
+    monkeypatch.setattr(worker.tempfile, "tempdir", str(long))
+    pool = worker.Pool([])
+    assert len(pool.address) < worker._LONGEST_ADDRESS
+    pool.close()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stale, ours = (tmp_path / f"assay-pool-{pid}-x" for pid in (dead.pid, os.getpid()))
+    for folder in (stale, ours):
+        folder.mkdir()
+    worker._remove_stale(tmp_path)
+    assert not stale.exists()
+    assert ours.exists()

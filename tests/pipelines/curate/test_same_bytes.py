@@ -142,3 +142,11 @@ def test_a_job_that_was_killed_takes_up_what_it_hashed(corpus, tmp_path):
     assert times
     assert run(out, corpus / "*", range_bytes=1_000) == whole
     assert all(path.with_suffix("").stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_a_damaged_sidecar_means_that_the_fragment_is_made_again(corpus, tmp_path):
+    once = run(tmp_path / "out", corpus / "*", range_bytes=20_000)
+    for path in (tmp_path / "out").rglob("fragments/*.json"):
+        path.write_text("{broken")
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert run(tmp_path / "out", corpus / "*", range_bytes=20_000) == once
