@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from shards.errors import AssayError
+from shards.errors import AssayError, PlatformError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,8 @@ def run(command: click.Command, name: str) -> NoReturn:
     except OSError as error:
         _fail(str(error), 1)
     except Exception as error:
+        if too_large := not_enough_memory(error):
+            _fail(str(too_large), too_large.exit_code)
         _fail(
             f"{type(error).__name__}: {error}: this is a bug in Assay; run again with"
             " ASSAY_DEBUG=1 to see where, and report it",
@@ -56,6 +58,27 @@ def run(command: click.Command, name: str) -> NoReturn:
         )
     # What click returns for `ctx.exit(code)`, `--help` included; our commands return None.
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def not_enough_memory(error: Exception) -> PlatformError | None:
+    """Return what to say of an allocation that failed; None for any other error.
+
+    Python and numpy raise MemoryError and torch OutOfMemoryError on a GPU; its allocator on the CPU
+    raises a plain RuntimeError, known by its text only, as no command should import torch for this.
+    """
+    text = str(error)
+    of_torch = isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+        or "Storage size calculation overflowed" in text
+    )
+    if not of_torch and not isinstance(error, MemoryError):
+        return None
+    first = text.partition("\n")[0]
+    return PlatformError(
+        f"what was asked for does not fit into this machine's memory{first and f' ({first})'}; make"
+        " the sizes in the recipe or options smaller, or use a larger machine"
+    )
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -16,6 +16,7 @@ import hashlib
 import math
 import mmap
 import re
+import uuid
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,7 +140,7 @@ def commit_checkpoint(
 ) -> Checkpoint:
     """Make a checkpoint of the files of all writers, in their order.
 
-    Then all but the newest `keep` of this run are removed, and those of other runs.
+    Then all but the newest `keep` of this run are removed: this one and those of steps before it.
 
     Raises:
         TrainingError: it cannot be written; those before it are still there.
@@ -149,7 +150,8 @@ def commit_checkpoint(
     try:
         write_atomic(folder / f"{_STEM}{step:08d}.json", _encode(entry))
         # Of several writers one may be at work on the next checkpoint already.
-        prune_checkpoints(folder, run_key, keep, until=step if len(parts) > 1 else None)
+        until = step if len(parts) > 1 else None
+        prune_checkpoints(folder, run_key, keep, newest=step, until=until)
     except OSError as error:
         raise _cannot_write(folder, step, error) from None
     return entry
@@ -200,10 +202,19 @@ def load_checkpoint(folder: Path, run_key: str, ranks: Ranks = ALONE) -> Found |
     return None
 
 
-def prune_checkpoints(folder: Path, run_key: str, keep: int, until: int | None = None) -> None:
+def prune_checkpoints(
+    folder: Path, run_key: str, keep: int, newest: int | None = None, until: int | None = None
+) -> None:
     """Remove all checkpoints but the newest `keep` of this run; manifests first.
 
-    Files without a manifest go too, up to step `until`: later ones are being written.
+    Args:
+        folder: the run's folder.
+        run_key: the run's key; those of other runs are removed.
+        keep: how many stay, at least 1.
+        newest: the step that was loaded or just written, whose checkpoint always stays. Later ones
+            are removed and do not count as kept: they were refused when the run was resumed, and
+            their manifests alone do not show that.
+        until: files without a manifest go too, up to this step: later ones are being written.
     """
     kept: set[str] = set()
     count = 0
@@ -212,16 +223,35 @@ def prune_checkpoints(folder: Path, run_key: str, keep: int, until: int | None =
             entry = _read_manifest(path)
         except CorruptError:
             entry = None
-        if entry and entry.run_key == run_key and count < keep:
+        step = _step_of(path)
+        late = newest is not None and step is not None and step > newest
+        if entry and entry.run_key == run_key and count < keep and not late:
             count += 1
             kept |= {part.file for part in entry.parts}
+        elif entry is None and newest is not None and step == newest:
+            count += 1  # it was good a moment ago: who loads it next judges again
+            kept |= {file.name for file in folder.glob(f"{path.stem}.*")}
         else:
-            path.unlink()
+            _remove(path)
     for path in folder.glob(f"{_STEM}*"):
-        step = _STEP.match(path.name)
-        old = step is not None and (until is None or int(step[1]) <= until)
+        step = _step_of(path)
+        old = step is not None and (until is None or step <= until)
         if old and path.suffix != ".json" and path.name not in kept and not is_partial(path):
-            path.unlink()
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; a folder in its place is only moved aside, as nobody knows what is in it."""
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"damaged-{uuid.uuid4().hex[:8]}-{path.name}"))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> int | None:
+    """Return the step in a file's name."""
+    found = _STEP.match(path.name)
+    return int(found[1]) if found else None
 
 
 def _manifests(folder: Path) -> list[Path]:
@@ -243,7 +273,10 @@ def _candidate(path: Path, run_key: str) -> Checkpoint | str | None:
 
 
 def _read_manifest(path: Path) -> Checkpoint:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:  # a folder in its place, a bad sector
+        raise CorruptError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         entry = msgspec.json.decode(data, type=Checkpoint)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

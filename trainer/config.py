@@ -11,10 +11,13 @@ from msgspec import Meta
 
 from shards.mixture_config import MixtureConfig, PackingName
 
-Positive = Annotated[int, Meta(ge=1)]
-Rate = Annotated[float, Meta(gt=0)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
+# A bound on floats refuses inf too, which TOML can say; float32 holds no more than 3.4e38.
+Rate = Annotated[float, Meta(gt=0, le=1e38)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e38)]
+Seconds = Annotated[float, Meta(gt=0, le=1e6)]
+"""At most twelve days: what sockets and stores take as a timeout ends far below 1e38."""
 
 DEFINITIONS = {
     "model": "3",
@@ -37,11 +40,11 @@ class ModelConfig(
     the output layer.
     """
 
-    dim: Annotated[int, Meta(ge=8)] = 128
-    layers: Positive = 3
+    dim: Annotated[int, Meta(ge=8, le=1 << 24)] = 128
+    layers: Annotated[int, Meta(ge=1, le=1 << 16)] = 3
     heads: Positive = 2
     kv_heads: Positive | None = None
-    mlp_ratio: Rate = 4.0
+    mlp_ratio: Annotated[float, Meta(gt=0, le=1024)] = 4.0
     activation: Literal["relu2", "swiglu"] = "relu2"
     tied: bool = False
     rope_base: Rate = 10_000.0
@@ -140,11 +143,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     document_masks: bool = False
     recompute: bool = False
     parallel: Literal["none", "ddp", "fsdp2"] = "none"
-    rank_timeout_s: Rate = 600.0
+    rank_timeout_s: Seconds = 600.0
     replica_check_every: Annotated[int, Meta(ge=0)] = 100
     prometheus_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     tensorboard: bool = False
-    threads: Positive = 1
+    threads: Annotated[int, Meta(ge=1, le=4096)] = 1
     packing: PackingName = "none"
     window_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     mixture: MixtureConfig | None = None

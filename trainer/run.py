@@ -141,7 +141,7 @@ class Run:
         if ranks.first:
             write_begun(folder, view, config, ranks.world_size)
             cut_events(folder, run.step)
-            prune_checkpoints(folder, key, config.keep_checkpoints)
+            prune_checkpoints(folder, key, config.keep_checkpoints, newest=run.step)
         for reason in found.refused if found else ():
             run.add_event(Event(run.step, "damaged", reason))
             reporter.note(f"{reason}; the checkpoint of step {run.step} is taken instead")

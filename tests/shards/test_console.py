@@ -4,6 +4,7 @@ import sys
 import time
 
 import click
+import numpy as np
 import pytest
 
 import shards.errors
@@ -25,6 +26,16 @@ def exit_code(monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
+class OutOfMemoryError(RuntimeError):
+    """torch's, by its name."""
+
+
+def np_memory_error():
+    with pytest.raises(MemoryError) as raised:
+        np.empty(10**18, np.uint8)
+    return raised.value
+
+
 def failing(error):
     def command():
         raise error
@@ -42,6 +53,20 @@ def failing(error):
         (Terminated(), 143, "run the same command again and it resumes"),
         (click.UsageError("no such option"), 2, "no such option"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied: '/x'"),
+        (MemoryError(), 1, "does not fit into this machine's memory; make the sizes"),
+        (np_memory_error(), 1, "memory (Unable to allocate 888. PiB for an array"),
+        (
+            RuntimeError("x] DefaultCPUAllocator: can't allocate memory: you"),
+            1,
+            "does not fit into",
+        ),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[9]"),
+            1,
+            "does not fit into",
+        ),
+        (OutOfMemoryError("CUDA out of memory.\nTried"), 1, "memory (CUDA out of memory.); make"),
+        (RuntimeError("shapes differ"), 1, "RuntimeError: shapes differ: this is a bug in Assay"),
         (ZeroDivisionError("by [b]"), 1, "ZeroDivisionError: by [b]: this is a bug in Assay"),
     ],
 )

@@ -1,6 +1,7 @@
 import math
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +48,66 @@ def test_round_trip_keeps_the_newest(tmp_path):
     assert names(tmp_path) == kept
     prune_checkpoints(tmp_path, "key", keep=1)
     assert names(tmp_path) == kept[2:]
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("step", [3, 5, 6])
+def test_a_refused_checkpoint_is_not_one_of_the_kept(tmp_path, keep, step):
+    """Checkpoint 5 is damaged in its data, which its manifest does not show; the run has 2."""
+    for number in (1, 2, 5):
+        save_checkpoint(tmp_path, "key", number, STATE | {"step": number}, keep=3)
+    flip(tmp_path / files(5)[0])
+    prune_checkpoints(tmp_path, "key", keep, newest=step_of(tmp_path))
+    assert names(tmp_path) == [name for number in (1, 2)[-keep:] for name in files(number)]
+    save_checkpoint(tmp_path, "key", step, STATE, keep=keep)
+    assert names(tmp_path) == [name for number in (2, step)[-keep:] for name in files(number)]
+
+
+def test_what_was_just_written_stays_before_one_of_a_later_step(tmp_path):
+    save_checkpoint(tmp_path, "key", 5, STATE)
+    save_checkpoint(tmp_path, "key", 3, STATE, keep=1)
+    assert names(tmp_path) == files(3)
+
+
+def test_the_checkpoint_that_a_run_has_stays_though_its_manifest_cannot_be_read(pair, tmp_path):
+    folder = shutil.copytree(pair, tmp_path / "run")
+    flip(folder / files(2)[1])
+    prune_checkpoints(folder, "key", 1, newest=2)
+    assert names(folder) == files(2)
+
+
+def test_a_folder_in_place_of_a_file_is_refused_and_moved_aside(pair, tmp_path):
+    for number, name in enumerate(files(2)):
+        folder = shutil.copytree(pair, tmp_path / str(number))
+        (folder / name).unlink()
+        (folder / name / "mine").mkdir(parents=True)
+        found = load_checkpoint(folder, "key")
+        assert found.entry.step == 1
+        assert name in found.refused[0]
+        prune_checkpoints(folder, "key", 2, newest=1)
+        assert list(folder.glob(f"damaged-*-{name}/mine"))
+        save_checkpoint(folder, "key", 2, STATE)
+        assert step_of(folder) == 2
+
+
+def test_a_manifest_that_the_disk_does_not_give_is_refused(pair, monkeypatch):
+    read = Path.read_bytes
+
+    def bad_sector(path):
+        if path.name == files(2)[1]:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", bad_sector)
+    found = load_checkpoint(pair, "key")
+    assert found.entry.step == 1
+    assert "00000002.json: cannot be read: Input/output error" in found.refused[0]
 
 
 def test_none_or_another_runs_checkpoint_is_no_checkpoint(tmp_path):

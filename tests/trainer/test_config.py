@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,18 @@ def test_defaults_decode_from_an_empty_recipe():
         ({"train": {"microbatches": 3}}, "train", TrainConfig, "batch_size 16 .* microbatches 3"),
         ({"train": {"optimizer": "sgd"}}, "train", TrainConfig, "train.optimizer = 'sgd'"),
         ({"train": {"learning_rate": 0.0}}, "train", TrainConfig, "train.learning_rate"),
+        *(
+            ({"train": {key: value}}, "train", TrainConfig, f"train.{key}")
+            for key in ("learning_rate", "embedding_learning_rate", "weight_decay", "grad_clip")
+            for value in (math.inf, math.nan, -math.inf)
+        ),
+        *(
+            ({"train": {"model": {key: value}}}, "train", TrainConfig, f"train.model.{key} .*<=")
+            for key, value in (("mlp_ratio", math.inf), ("dim", 10**8), ("layers", 10**12))
+        ),
+        ({"train": {"batch_size": 10**18}}, "train", TrainConfig, "train.batch_size .*<="),
+        ({"train": {"threads": 10**5}}, "train", TrainConfig, "train.threads .*<= 4096"),
+        ({"train": {"rank_timeout_s": 1e300}}, "train", TrainConfig, "rank_timeout_s .*<= 1000000"),
         ({"train": {"window_mb": 10**20}}, "train", TrainConfig, "train.window_mb"),
         ({"train": {"window_mb": 10**18}}, "train", TrainConfig, "window_mb .*<= 1048576"),
         ({"study": {"control": "x"}}, "study", StudyConfig, r"^study.control = 'x': not one"),

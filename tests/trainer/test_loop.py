@@ -50,6 +50,14 @@ class Notes(Interrupter):
         self.notes.append(text)
 
 
+class Killed(Interrupter):
+    """Ends the run with no time for a checkpoint."""
+
+    def step(self, step: int, loss: float, tokens_per_s: float) -> None:
+        if step == self.at:
+            raise OSError("killed")
+
+
 @pytest.fixture(scope="module")
 def valid(dataset):
     return read_documents(dataset, "split == 'valid' and dropped == ''", 400)
@@ -192,20 +200,50 @@ def test_a_run_that_lost_its_other_files_goes_on_from_its_checkpoint(
     assert any("lacks" in note for note in rest.notes) == (METRICS in lost)
 
 
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 def test_a_damaged_checkpoint_costs_steps_and_not_the_run(run, tiny, tmp_path):
     whole = run("whole", tiny())
     with pytest.raises(Stopped):
         run("hit", tiny(), Interrupter(8, signal.SIGTERM))
     file = tmp_path / "hit/checkpoint-00000008.0-of-1.safetensors"
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
+    flip(file)
     rest = Notes(0)
     assert without_facts(run("hit", tiny(), rest)) == without_facts(whole)
     assert rest.seen[0] == 7
     assert any("checkpoint-00000008.0-of-1.safetensors: expected" in note for note in rest.notes)
     (event,) = read_events(tmp_path / "hit")
     assert (event.step, event.kind) == (6, "damaged")
+
+
+@pytest.mark.parametrize("stop", [7, 9])
+def test_after_a_fall_back_there_is_still_one_to_fall_back_to(run, tiny, tmp_path, stop):
+    """The next checkpoint is of an earlier or a later step than the damaged one."""
+    whole = run("whole", tiny())
+    with pytest.raises(Stopped):
+        run("hit", tiny(), Interrupter(8, signal.SIGTERM))
+    flip(tmp_path / "hit/checkpoint-00000008.0-of-1.safetensors")
+    with pytest.raises(Stopped):
+        run("hit", tiny(), Interrupter(stop, signal.SIGTERM))
+    flip(tmp_path / f"hit/checkpoint-{stop:08d}.0-of-1.safetensors")
+    rest = Interrupter(0)
+    assert without_facts(run("hit", tiny(), rest)) == without_facts(whole)
+    assert rest.seen[0] == 7
+
+
+def test_a_run_never_removes_the_checkpoint_that_it_goes_on_from(run, tiny, tmp_path):
+    with pytest.raises(Stopped):
+        run("hit", tiny(), Interrupter(8, signal.SIGTERM))
+    flip(tmp_path / "hit/checkpoint-00000008.0-of-1.safetensors")
+    with pytest.raises(OSError, match="killed"):
+        run("hit", tiny(keep_checkpoints=1, checkpoint_every=0), Killed(7))
+    rest = Interrupter(0)
+    run("hit", tiny(), rest)
+    assert rest.seen[0] == 7
 
 
 def test_a_run_in_a_folder_that_another_holds_fails_and_touches_nothing(
