@@ -22,6 +22,9 @@ Ints = npt.NDArray[np.int64]
 Verdict = Literal["arm better", "arm worse", "no difference seen", "INCONCLUSIVE"]
 
 BOOTSTRAP_SEED = 20_261_124
+FEWEST_BEYOND = 5
+"""Resamples that must lie beyond a percentile for it to be known (a relative error of 1/√5)."""
+
 _CHUNK = 4_000_000
 
 
@@ -66,6 +69,10 @@ class Errors:
     def _seed_error(self) -> float:
         return float(self.by_seed.std(ddof=1)) / math.sqrt(len(self.by_seed))
 
+    @cached_property
+    def _document_error(self) -> float:
+        return float(self.resampled.std())
+
     def seeds(self, level: float) -> Interval:
         """Return the interval with respect to seeds alone (see `t_interval`)."""
         half = _t_quantile(len(self.by_seed), level) * self._seed_error
@@ -76,10 +83,18 @@ class Errors:
 
         Expanded percentiles (Hesterberg 2015, §4.1): of n documents the plain ones are as narrow as
         if the variance were known; the level is moved to what a t interval of n documents has.
+        Where fewer than `FEWEST_BEYOND` resamples are as far out as that asks, not narrower than
+        that t interval itself: two documents have three resampled means, and no tail. The standard
+        deviation of resamples with HC3's residuals is √(n / (n − 1)) standard errors.
         """
         expansion = math.sqrt(self.effective / max(1.0, self.effective - 1))
-        tail = float(special.ndtr(-expansion * _t_quantile(self.effective, level)))
-        return Interval(_percentile(self.resampled, tail), _percentile(self.resampled, 1 - tail))
+        quantile = _t_quantile(self.effective, level)
+        tail = float(special.ndtr(-expansion * quantile))
+        low, high = _percentile(self.resampled, tail), _percentile(self.resampled, 1 - tail)
+        if tail * len(self.resampled) < FEWEST_BEYOND:
+            half = quantile * self._document_error / expansion
+            low, high = min(low, self.delta - half), max(high, self.delta + half)
+        return Interval(low, high)
 
     def both(self, level: float) -> Interval:
         """Return the interval with respect to seeds and documents."""

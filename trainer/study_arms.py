@@ -160,10 +160,17 @@ class _Opened:
         counts = np.zeros(len(self._cell), np.int64)
         if not total > 0:
             raise RecipeError(f"{key}: no cell has a weight above 0: {weights}")
+        taken = np.zeros(len(self._cell), np.bool_)
         for cell, weight in weights.items():
+            mask = self._plain[pool] & self._in_cell(cell, key)
+            if (mask & taken).any():
+                raise RecipeError(
+                    f"{key}: documents of {cell!r} are in another cell with a weight as well;"
+                    " name a source or its bins, not both"
+                )
+            taken |= mask
             if not weight:
                 continue
-            mask = self._plain[pool] & self._in_cell(cell, key)
             available = self._all.tokens(mask)
             if not available:
                 raise RecipeError(f"{key}: arm {pool} has no document in cell {cell!r}")

@@ -102,7 +102,7 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     for names, where in ((change.only_a, "A"), (change.only_b, "B")):
         if names:
             click.echo(f"only in {where}: {', '.join(names)}")
-    for answer in ("confirmed", "open", "contradicted"):
+    for answer in ("confirmed", "direction only", "open", "contradicted"):
         if names := [name for name, arm in change.arms.items() if arm.answer == answer]:
             click.echo(f"{answer}: {', '.join(names)}")
 

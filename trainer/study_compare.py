@@ -11,13 +11,17 @@ from trainer.records import ArmResult, StudyRecord
 from trainer.show import signed
 from trainer.stats import Interval, combine
 
+Answer = Literal["confirmed", "direction only", "open", "contradicted"]
+
 
 class ArmChange(msgspec.Struct, frozen=True, kw_only=True):
     """One arm in studies A and B; `change` = its difference from the control in B − that in A.
 
     The interval of `change` takes the two studies for independent; sharing validation documents
-    makes it wide, never narrow. `answer`: "confirmed" where both studies give one verdict,
-    "contradicted" where they do not and the interval leaves out zero, else "open".
+    makes it wide, never narrow. `answer`: "confirmed" where both studies call the same difference
+    and the interval has zero; "direction only" where they call it and the interval leaves out zero:
+    one sign, two sizes; "contradicted" where the interval leaves out zero otherwise; else "open",
+    two studies that saw no difference included.
     """
 
     delta_a: float
@@ -27,7 +31,7 @@ class ArmChange(msgspec.Struct, frozen=True, kw_only=True):
     ci_high: float
     verdict_a: str
     verdict_b: str
-    answer: Literal["confirmed", "open", "contradicted"]
+    answer: Answer
 
 
 class StudyChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,16 +82,17 @@ def _change(a: ArmResult, b: ArmResult) -> ArmChange:
         ci_high=both.high,
         verdict_a=a.verdict,
         verdict_b=b.verdict,
-        answer=(
-            "open"
-            if "INCONCLUSIVE" in (a.verdict, b.verdict)
-            else "confirmed"
-            if a.verdict == b.verdict
-            else "open"
-            if both.low <= 0 <= both.high
-            else "contradicted"
-        ),
+        answer=_answer(a.verdict, b.verdict, same=both.low <= 0 <= both.high),
     )
+
+
+def _answer(a: str, b: str, *, same: bool) -> Answer:
+    """Say what two verdicts make of each other; `same`: the change's interval has zero."""
+    if "INCONCLUSIVE" in (a, b):
+        return "open"
+    if a == b and a != "no difference seen":
+        return "confirmed" if same else "direction only"
+    return "open" if same else "contradicted"
 
 
 def _bounds(arm: ArmResult) -> tuple[float, Interval]:

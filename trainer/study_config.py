@@ -1,5 +1,6 @@
 """The `[study]` table of a recipe (light: imports no torch): arms, controls, level, prediction."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -195,7 +196,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             RecipeError: with the key and its value.
         """
         self._check_names()
-        if repeated := _repeated(self.seeds):
+        if (repeated := _repeated(self.seeds)) is not None:
             raise RecipeError(f"study.seeds = {self.seeds}: {repeated} repeats; seeds must differ")
         for key, seeds in (
             ("sweep", self.sweep.seeds if self.sweep else []),
@@ -215,6 +216,9 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 raise RecipeError(
                     f"study.bands.{name}: low = {band.low} is not below high = {band.high}"
                 )
+        self._check_finite()
+        self._check_sweep()
+        self._check_prediction()
         self._check_budget()
 
     def _check_names(self) -> None:
@@ -269,7 +273,61 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 )
             seen.add(frozenset(pair))
 
+    def _check_finite(self) -> None:
+        """Refuse inf and nan, which TOML can write, where the types let them pass."""
+        numbers: list[tuple[str, float]] = [
+            ("expected_seed_sd", self.expected_seed_sd),
+            ("expected_document_sd", self.expected_document_sd),
+        ]
+        for name, mix in self.mixtures.items():
+            numbers += [(f"mixtures.{name}.weights.{c}", w) for c, w in mix.weights.items()]
+        if self.probes:
+            numbers.append(("probes.concentration", self.probes.concentration))
+        if self.sweep:
+            numbers += [("sweep.learning_rates", rate) for rate in self.sweep.learning_rates]
+            numbers += [("sweep.weight_decays", decay) for decay in self.sweep.weight_decays]
+        if told := self.prediction:
+            numbers += [
+                (f"prediction.{key}", getattr(told, key)) for key in ("delta", "low", "high")
+            ]
+        for key, value in numbers:
+            if not math.isfinite(value):
+                raise RecipeError(f"study.{key} = {value}: must be a finite number")
+
+    def _check_sweep(self) -> None:
+        if self.sweep is None:
+            return
+        for key in ("learning_rates", "weight_decays", "seeds"):
+            values = getattr(self.sweep, key)
+            if (repeated := _repeated(values)) is not None:
+                raise RecipeError(
+                    f"study.sweep.{key} = {values}: {repeated} repeats; name each value once"
+                )
+        if not self.sweep.learning_rates and not self.sweep.weight_decays:
+            raise RecipeError(
+                "study.sweep: neither learning_rates nor weight_decays has a value, so there is"
+                " nothing to try; list some or remove the table"
+            )
+
+    def _check_prediction(self) -> None:
+        told = self.prediction
+        if told is None:
+            return
+        if told.arm == self.control:
+            raise RecipeError(
+                f"study.prediction.arm = {told.arm!r}: is the control, which has no difference from"
+                " itself to foretell"
+            )
+        if told.low > told.high:
+            raise RecipeError(f"study.prediction: low = {told.low} is above high = {told.high}")
+
     def _check_budget(self) -> None:
+        if self.budget == "unique" and self.random_like:
+            raise RecipeError(
+                f"study.random_like = {self.random_like} with study.budget = 'unique': the control"
+                " is itself cut to as many tokens by the same hash, so that a random subset would"
+                " be the control again; leave random_like out, or use budget = 'flops'"
+            )
         if self.budget == "unique" and (self.repeats or self.mixtures or self.probes):
             key = "repeats" if self.repeats else "mixtures" if self.mixtures else "probes"
             raise RecipeError(

@@ -247,5 +247,5 @@ def predicted(
         measured=arm.delta,
         interval=(arm.ci_low, arm.ci_high),
         same_dataset=told.dataset_id == dataset_id,
-        held=told.low <= arm.delta <= told.high,
+        held=None if arm.verdict == "INCONCLUSIVE" else told.low <= arm.delta <= told.high,
     )

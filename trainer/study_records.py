@@ -1,6 +1,6 @@
 """Parts of `study.json` beyond an arm's own numbers (light: imports no torch). Units: bits a byte.
 
-Intervals of worth, rank correlations and repetition are exploratory: none of them is a verdict.
+Intervals of worth and repetition, and rank correlations, are exploratory: none is a verdict.
 """
 
 import msgspec
@@ -72,16 +72,16 @@ class RepeatFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     reason: str
 
 
-class SignalRank(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SignalRank(msgspec.Struct, frozen=True, kw_only=True):
     """Spearman's ρ over arms between a signal's mean (by bytes) and worth (control − arm).
 
-    `interval` (95 %) is over other seeds with these arms; `p_value` by permuting arms, corrected
-    for the number of signals by Holm's procedure.
+    `p_value` by permuting arms, corrected for the number of signals by Holm's procedure. There is
+    no interval (older records have one, which is skipped): noise added to measured worth, which
+    has its own already, pulls ρ towards zero, and what it spans misses the true one.
     """
 
     signal: str
     rho: float
-    interval: Bounds
     p_value: float
 
 
@@ -158,7 +158,8 @@ class OverlapResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an earlier study foretold, what was measured on fresh seeds, and whether it held.
 
-    It holds where the measured difference lies in the prediction's interval.
+    It holds where the measured difference lies in the prediction's interval. `held` is None, not
+    tested, where the arm is INCONCLUSIVE: models that fail the gate judge no data.
     """
 
     arm: str
@@ -168,4 +169,4 @@ class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     measured: float
     interval: Bounds
     same_dataset: bool
-    held: bool
+    held: bool | None

@@ -1,15 +1,19 @@
 """From finished runs to the record of a study: arms, differences, curves, worth, and a sentence."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from shards.errors import CorruptError
 from trainer.baselines import fit_and_score, zstd_bpb
 from trainer.config import TrainConfig
 from trainer.data import Documents
 from trainer.records import (
+    RUN,
+    VALID,
     ArmResult,
     Baselines,
     RunRecord,
@@ -65,10 +69,23 @@ class Runs:
         """Return bits `float64[S, D]` of the validation documents by seed.
 
         Raises:
-            CorruptError: a file of scores does not match the hash in its record.
+            CorruptError: a file of scores does not match the hash, or the bits per byte, in its
+                record.
         """
         pairs = zip(self.folders[name], self.records[name], strict=True)
-        return np.stack([read_valid(folder, run.valid_sha256)[0] for folder, run in pairs])
+        return np.stack([_scores(folder, run) for folder, run in pairs])
+
+
+def _scores(folder: Path, run: RunRecord) -> Floats:
+    """Read a run's bits by document: gate and curves go by `run.bpb`, differences by these."""
+    bits, sizes = read_valid(folder, run.valid_sha256)
+    scored = float(bits.sum() / sizes.sum())
+    if not math.isclose(scored, run.bpb, rel_tol=1e-9):
+        raise CorruptError(
+            f"{folder / RUN}: bpb = {run.bpb!r}, but the scores in {VALID} give {scored!r};"
+            f" remove {folder} to run it again"
+        )
+    return bits
 
 
 def compare(

@@ -149,13 +149,12 @@ def _signals(record: StudyRecord) -> str:
     if not record.signals:
         return ""
     rows = [
-        [rank.signal, f"{rank.rho:+.2f}", bounds(rank.interval, 2), f"{rank.p_value:.3f}"]
-        for rank in record.signals[:MOST]
+        [rank.signal, f"{rank.rho:+.2f}", f"{rank.p_value:.3f}"] for rank in record.signals[:MOST]
     ]
     more = len(record.signals) - len(rows)
     return (
         "## Do quality measures tell worth?\n\n"
-        + markdown_table(["signal", "ρ", "95 % interval", "p"], rows)
+        + markdown_table(["signal", "ρ", "p"], rows)
         + "\n\nSpearman's ρ over arms, between the mean of a signal and the arm's worth; p by"
         f" permuting arms, corrected for {len(record.signals)} signals."
         + (f" {more} weaker ones are in the record." if more else "")
@@ -232,9 +231,10 @@ def _random_words(record: StudyRecord, random: str) -> str:
 def prediction_words(found: PredictionResult) -> str:
     """Say whether what an earlier study foretold was measured."""
     other = "" if found.same_dataset else " (made on another dataset)"
+    held = {True: "held", False: "did NOT hold", None: "was not tested: the arm is INCONCLUSIVE"}
     return (
         f"{found.arm}: {signed(found.predicted)} ({signed(found.low)} to {signed(found.high)})"
         f" foretold by an earlier study{other}, {signed(found.measured)}"
         f" ({bounds(found.interval)}) measured on fresh seeds: the prediction"
-        f" {'held' if found.held else 'did NOT hold'}"
+        f" {held[found.held]}"
     )

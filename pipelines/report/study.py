@@ -80,7 +80,6 @@ class SignalRank(msgspec.Struct, frozen=True, kw_only=True):
 
     signal: str
     rho: float
-    interval: tuple[float, float]
     p_value: float
 
 
@@ -164,6 +163,10 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     ci_high: float | None = None
     seed_ci: tuple[float, float] | None = None
     document_ci: tuple[float, float] | None = None
+    level: float | None = None
+    p_value: float | None = None
+    effective_data_multiplier: float | None = None
+    multiplier_ci: tuple[float | None, float | None] | None = None
     verdict: str = "control"
     draw: str = "all"
     random_delta: float | None = None

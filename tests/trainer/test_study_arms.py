@@ -133,6 +133,16 @@ def test_a_mixture_has_its_shares_and_repeats_what_is_scarce(signal_dataset, cel
     assert arm.view.bytes == int((catalogue.bytes * arm.copies).sum())
 
 
+@pytest.mark.parametrize("weights", [{"one": 1, "one/1": 1}, {"one/1": 1, "one": 0}])
+def test_cells_of_a_mixture_do_not_overlap(signal_dataset, weights):
+    """Whichever came second would have replaced the other's documents."""
+    study = StudyConfig(
+        arms=ARMS, mixtures={"m": Mix(weights=weights)}, cells=Cells(signal="signal", bins=3)
+    )
+    with pytest.raises(RecipeError, match=r"mixtures\.m: documents of .* a source or its bins"):
+        open_arms(signal_dataset, study, BUDGET)
+
+
 def test_probes_are_mixtures_at_random_by_source_and_bin(signal_dataset):
     cells = Cells(signal="signal", bins=4)
     study = StudyConfig(arms=ARMS, cells=cells, probes=Probes(count=3, concentration=2))

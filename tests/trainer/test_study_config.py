@@ -6,6 +6,7 @@ from shards.config import decode, load_recipe
 from shards.errors import RecipeError
 from trainer.study_config import StudyConfig
 
+INF = float("inf")
 SWEEP = {"learning_rates": [0.01]}
 TOLD = {"arm": "curated", "delta": -0.1, "low": -0.2, "high": 0.0, "seeds": [9], "dataset_id": "d"}
 
@@ -56,6 +57,19 @@ def test_one_selection_is_enough_where_other_arms_follow_from_it():
         ({"sweep": SWEEP | {"seeds": [3, 4]}}, r"share \[3\] with study.seeds: the settings would"),
         ({"prediction": TOLD | {"seeds": [1, 9]}}, r"share \[1\].* seeds that it has not seen"),
         ({"prediction": TOLD | {"arm": "suggested"}}, "prediction.arm = 'suggested'"),
+        ({"prediction": TOLD | {"arm": "raw"}}, "prediction.arm = 'raw': is the control"),
+        ({"prediction": TOLD | {"low": 0.1}}, "low = 0.1 is above high = 0.0"),
+        ({"prediction": TOLD | {"high": INF}}, "prediction.high = inf: must be a finite"),
+        ({"seeds": [0, 0]}, r"seeds = \[0, 0\]: 0 repeats"),
+        ({"sweep": {}}, "study.sweep: neither learning_rates nor weight_decays has a value"),
+        ({"sweep": {"learning_rates": [INF]}}, "sweep.learning_rates = inf: must be a finite"),
+        ({"sweep": {"weight_decays": [0.0, 0.0]}}, "weight_decays.*: 0.0 repeats"),
+        ({"sweep": {"learning_rates": [0.1, 0.1]}}, "learning_rates.*: 0.1 repeats"),
+        ({"sweep": SWEEP | {"seeds": [7, 7]}}, "sweep.seeds.*: 7 repeats"),
+        ({"mixtures": {"m": {"weights": {"x": INF}}}}, "mixtures.m.weights.x = inf: must"),
+        ({"mixtures": {"m": {"weights": {"x": -INF}}}}, "expected a float >= 0"),
+        ({"probes": {"count": 1, "concentration": INF}}, "probes.concentration = inf: must"),
+        ({"expected_seed_sd": float("nan")}, "expected_seed_sd"),
         ({"contrasts": [["curated", "rwa"]]}, r"contrasts: .*'rwa' is no arm .*mean 'raw'"),
         ({"contrasts": [["curated", "raw"]]}, "compared with the control 'raw' anyway"),
         ({"contrasts": [["curated", "curated"]]}, "name two different arms"),
@@ -64,6 +78,7 @@ def test_one_selection_is_enough_where_other_arms_follow_from_it():
             {"repeats": [2], "contrasts": [["curated", "repeat-2"], ["repeat-2", "curated"]]},
             r"\['repeat-2', 'curated'\]: .* each pair once",
         ),
+        ({"budget": "unique", "random_like": ["curated"]}, "would be the control again"),
         ({"budget": "unique", "probes": {"count": 1}}, "study.probes with study.budget"),
         ({"budget": "unique", "mixtures": {"m": {"weights": {"x": 1}}}}, "study.mixtures with"),
     ],

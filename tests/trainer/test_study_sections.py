@@ -37,7 +37,7 @@ def test_every_section_says_its_numbers():
     record = study_record(
         ARMS,
         repeats=FIT,
-        signals=[SignalRank(signal="zstd_bpb", rho=-0.5, interval=(-0.9, 0.1), p_value=0.25)],
+        signals=[SignalRank(signal="zstd_bpb", rho=-0.5, p_value=0.25)],
         worth=WorthModel(
             arms=["raw", "a", "b"],
             cells=[CellWorth(cell="x", tokens=5, bytes=10, effect=-0.2, interval=(-0.4, 0.0))],
@@ -66,7 +66,7 @@ def test_every_section_says_its_numbers():
         "R_D* = 5.50 (3.00 to 10.00 over seeds)",
         "| x | 100.0 % | −0.0200 | −0.0400 to +0.0000 |",
         "error 0.0100, against 0.0200 for predicting no difference, rank correlation 0.50",
-        "| zstd_bpb | -0.50 | −0.90 to +0.10 | 0.250 |",
+        "| zstd_bpb | -0.50 | 0.250 |",
         "| 0.01 | 0.1 | 2.0100 | chosen |",
         "The best learning_rate lies at an end of what was tried",
     ):
@@ -91,6 +91,8 @@ def test_what_was_checked_stands_in_the_controls():
     assert rows["prediction"].endswith("the prediction did NOT hold")
     other = msgspec.structs.replace(told, same_dataset=False, held=True)
     assert "(made on another dataset)" in prediction_words(other)
+    untested = msgspec.structs.replace(told, held=None)
+    assert prediction_words(untested).endswith("was not tested: the arm is INCONCLUSIVE")
 
 
 def test_the_cost_is_said_where_every_run_knows_its_own():

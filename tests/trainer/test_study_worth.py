@@ -100,8 +100,6 @@ def test_a_signal_that_tells_worth_comes_first():
     assert [rank.signal for rank in found] == ["worth", "noise"]
     assert found[0].rho == pytest.approx(1)
     assert found[0].p_value < 0.01
-    assert found[0].interval[0] > 0.8
-    assert found[1].interval[0] <= found[1].rho + 0.1
     assert found[1].p_value > 0.05
     assert signal_ranks({"worth": np.arange(4.0)}, bpb[:4]) == []
 

@@ -115,6 +115,31 @@ def test_a_failed_gate_stands_in_the_verdict(chain, write_study):
     assert "Gate failed:" in text
 
 
+def test_an_arm_has_its_own_level_p_and_worth(chain, write_study, make_study):
+    arms = make_study("d")["arms"]
+    arms["curated"] |= {
+        "level": 0.025, "p_value": 0.0125, "effective_data_multiplier": 1.25,
+        "multiplier_ci": [1.1, None],
+    }  # fmt: skip
+    write_study(arms=arms)
+    text = outline(render(gather(chain))).text
+    assert "Holm's procedure tests the arm (curated: 97.5 %)" in text
+    assert "0.0125 ×1.25 (1.10 to unknown) arm better" in text
+
+
+@pytest.mark.parametrize(
+    ("held", "words"), [(None, "not tested"), (True, "held"), (False, "did not hold")]
+)
+def test_a_prediction_has_its_answer(chain, write_study, held, words):
+    write_study(
+        prediction={
+            "arm": "curated", "predicted": -0.1, "low": -0.2, "high": 0.0, "measured": -0.1,
+            "interval": [-0.14, -0.06], "same_dataset": True, "held": held,
+        }
+    )  # fmt: skip
+    assert f"prediction {words} : curated was foretold" in outline(render(gather(chain))).text
+
+
 def test_planned_contrasts_and_an_arm_that_failed_alone(chain, write_study):
     contrast = {
         "arm": "curated", "against": "raw", "delta": -0.1, "ci_low": -0.2, "ci_high": 0.05,
