@@ -1,7 +1,9 @@
 """Decisions against a plain-Python oracle, for any order of nodes and edges."""
 
+from random import Random
+
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.curate.decisions import (
@@ -95,11 +97,19 @@ def graphs(draw):
 
 
 def naive(content, keys, eligible, similar):
-    """Go through documents in rank order; keep one unless a kept one is equal or similar."""
+    """Go through documents in rank order; keep one unless a kept one is equal or similar.
+
+    One whose equal was dropped before is dropped for the same document, and not for a closer one
+    that was kept in between: equal texts have equal evidence.
+    """
     kept: list[int] = []
     matched = {}
+    dropped_for = {}
     for node in sorted(range(len(content)), key=lambda i: (keys[i], i)):
         if not eligible[node]:
+            continue
+        if content[node] in dropped_for:
+            matched[node] = dropped_for[content[node]]
             continue
         scores = {}
         for other in kept:
@@ -112,11 +122,22 @@ def naive(content, keys, eligible, similar):
         if scores:
             best = max(scores.values())
             matched[node] = next(other for other in kept if scores.get(other) == best)
+            if content[matched[node]] != content[node]:
+                dropped_for[content[node]] = matched[node]
         else:
             kept.append(node)
     return matched
 
 
+CLOSER_IN_BETWEEN = (
+    [0, 0, 1, 0, 2, 1, 0, 3],
+    [1, 0, 1, 0, 0, 0, 1, 0],
+    [True, False] * 4,
+    {(0, 1): 0.8, (0, 2): 0.7},
+)
+
+
+@example(CLOSER_IN_BETWEEN, Random(1))
 @given(graphs(), st.randoms(use_true_random=False))
 def test_decisions_equal_the_naive_rule_for_any_order(graph, random):
     content, keys, eligible, similar = graph
