@@ -178,15 +178,18 @@ def current(out: str, stage_key: str) -> Manifest | None:
         return None
     manifest = read_dataset(out)
     entries = [entry for entries in manifest.content.shards.values() for entry in entries]
-    whole = all(
-        files.size(files.join(out, *entry.path.split("/"))) == entry.bytes for entry in entries
-    )
+    whole = all(is_whole(out, entry, verify=False) for entry in entries)
     return manifest if whole and manifest.stage_key == stage_key else None
+
+
+def shard_path(folder: str, entry: ShardEntry) -> str:
+    """Return where the shard `entry` of the dataset `folder` is."""
+    return files.join(folder, *entry.path.split("/"))
 
 
 def is_whole(folder: str, entry: ShardEntry, *, verify: bool) -> bool:
     """Tell whether a shard file is there with its recorded size and, to `verify`, its hash."""
-    place = files.join(folder, *entry.path.split("/"))
+    place = shard_path(folder, entry)
     if files.size(place) != entry.bytes:
         return False
     return not verify or hashlib.sha256(files.read_bytes(place)).hexdigest() == entry.sha256

@@ -21,10 +21,10 @@ import pyarrow as pa
 import shards.errors
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import uncommit
+from pipelines.commit import shard_path, uncommit
 from pipelines.context import Context
 from pipelines.progress import ProgressLog
-from pipelines.sidecars import read_result, shard_path, write_result
+from pipelines.sidecars import read_result, write_result
 from shards.errors import AssayError, CorruptError, PlatformError, RecipeError
 from shards.hashing import BLOCK_BYTES, block_hashes
 from shards.manifest import ShardEntry, remedy

@@ -51,10 +51,5 @@ def read_result(
     return result if is_whole(context.out, result.entry, verify=verify) else None
 
 
-def shard_path(folder: str, entry: ShardEntry) -> str:
-    """Return where the shard `entry` of the dataset `folder` is."""
-    return files.join(folder, *entry.path.split("/"))
-
-
 def _path(context: ShardContext, shard: int) -> str:
     return files.join(context.results, f"shard-{shard:05d}.json")

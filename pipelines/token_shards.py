@@ -10,12 +10,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import files, sidecars
+from pipelines import files
 from pipelines.beam import beam
+from pipelines.commit import shard_path
 from pipelines.context import Context
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import ProgressLog
-from pipelines.sidecars import shard_path, write_result
+from pipelines.sidecars import read_result, write_result
 from shards.manifest import Counts, ShardEntry
 from shards.tokens import TokenMetadata, encode_token_shard, shard_entry
 from tokenizer.account import Account, account_by_language, account_by_source
@@ -116,7 +117,7 @@ class TokenizeShards(beam.DoFn):
         self._tokenizer = Tokenizer(self._context.model)
 
     def process(self, shard: int) -> Iterator[int]:
-        result = read_result(self._context, shard)
+        result = read_result(self._context, shard, ShardResult)
         if result is None:
             result = self._write(shard)
             write_result(self._context, shard, result)
@@ -143,8 +144,3 @@ class TokenizeShards(beam.DoFn):
         )
         files.write_atomic(shard_path(context.out, entry), data)
         return ShardResult(entry, counts, without_text, account_by_language(table))
-
-
-def read_result(context: TokenizeContext, shard: int, *, verify: bool = True) -> ShardResult | None:
-    """Return a finished shard's sidecar (see `pipelines.sidecars`)."""
-    return sidecars.read_result(context, shard, ShardResult, verify=verify)

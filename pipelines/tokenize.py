@@ -17,7 +17,8 @@ from pipelines.curate.numbers import numbers
 from pipelines.curate.reconcile import add_counts
 from pipelines.progress import progress_folder, show_progress
 from pipelines.runners import JobOptions, run_pipeline
-from pipelines.token_shards import ShardResult, TokenizeContext, TokenizeShards, read_result
+from pipelines.sidecars import read_result
+from pipelines.token_shards import ShardResult, TokenizeContext, TokenizeShards
 from shards.errors import DatasetError, RecipeError, ReconcileError
 from shards.hashing import stable_hash
 from shards.manifest import (
@@ -146,7 +147,7 @@ def _run(
         run_pipeline(options.runner, build, label="tokenize")
     results = []
     for shard in range(count):
-        result = read_result(context, shard, verify=False)
+        result = read_result(context, shard, ShardResult, verify=False)
         if result is None:
             raise ReconcileError(
                 f"tokenize ended but shard {shard} of {count} is missing or damaged:"

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pipelines.sidecars import read_result, shard_path, write_result
+from pipelines.commit import shard_path
+from pipelines.sidecars import read_result, write_result
 from shards.manifest import ShardEntry
 from shards.tokens import shard_entry
 

@@ -1,5 +1,6 @@
 """Small token datasets on disk, whose content a test can compute on its own."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import shards.cli
 from shards.atomic import write_atomic
 from shards.dataset import TokenDataset
 from shards.manifest import MANIFEST, Content, Counts, encode_manifest, new_manifest
@@ -81,3 +83,17 @@ def flip(path: Path, position: int, bit: int = 0) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 1 << bit
     path.write_bytes(data)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `python -m shards ARGS` in this process: (exit code, stdout, stderr)."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["shards", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            shards.cli.program()
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return run

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-import shards.cli
 from shards.manifest import MANIFEST
 
 from .conftest import build_tokens, flip
@@ -13,20 +12,6 @@ from .conftest import build_tokens, flip
 @pytest.fixture
 def folder(tmp_path):
     return build_tokens(tmp_path / "ds", [3, 4], [5])
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `python -m shards ARGS` in this process: (exit code, stdout, stderr)."""
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["shards", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            shards.cli.program()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
 
 
 def test_verify_says_in_one_line_what_it_verified(call, folder):

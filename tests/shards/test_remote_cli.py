@@ -1,13 +1,11 @@
 """`inspect` and `verify` of datasets at URLs, on a file system that fails."""
 
-import sys
 from itertools import count
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-import shards.cli
 from shards.hashing import BLOCK_BYTES
 from shards.manifest import read_manifest
 from shards.verify import verify
@@ -34,18 +32,6 @@ def far(local, monkeypatch):
 
 
 pauses: list[float] = []
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["shards", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            shards.cli.program()
-        out, err = capsys.readouterr()
-        return stop.value.code, out, err
-
-    return run
 
 
 def change(path, position):
