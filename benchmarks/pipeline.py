@@ -44,7 +44,9 @@ from pipelines.runners import JobOptions
 from shards.manifest import read_manifest
 
 RANGE_MB = "4"
-"""Of the commands: at the default of 32 a corpus of this size has two ranges."""
+SHARD_BYTES = 16 << 20
+"""An eighth of the defaults: with those, the larger of these corpora have three ranges and one
+shard, and a second worker nothing to do."""
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
             scale = root / "scale"
             print(json.dumps(scale_curve(scale, options.gb, options.state, options.workers)))
             return
-        sizes = (4, 24, 56) if options.quick else (16, 100, 217)
+        sizes = (4, 24, 80) if options.quick else (16, 100, 217)
         print(json.dumps(compare(root, sizes, 2 if options.quick else 7)))
 
 
@@ -141,7 +143,7 @@ class Run:
 def command(root: Path, path: Path, workers: int) -> Run:
     """Run `assay curate` as a user does, in processes of its own."""
     recipe = root / "recipe.toml"
-    recipe.write_text('[filters]\npresets = ["gopher"]\n')
+    recipe.write_text(f'[filters]\npresets = ["gopher"]\n[output]\nshard_bytes = {SHARD_BYTES}\n')
     out = root / f"{path.stem}-{workers}"
     usage = run_and_watch(
         [
@@ -156,7 +158,13 @@ def command(root: Path, path: Path, workers: int) -> Run:
 
 
 def recipe_for(path: Path) -> CurateRecipe:
-    return curate_recipe({"input": {"paths": [str(path)]}, "filters": {"presets": ["gopher"]}})
+    return curate_recipe(
+        {
+            "input": {"paths": [str(path)]},
+            "filters": {"presets": ["gopher"]},
+            "output": {"shard_bytes": SHARD_BYTES},
+        }
+    )
 
 
 def write_lines(path: Path, n_bytes: int) -> Path:

@@ -222,10 +222,26 @@ def _resolve(
     )
     # A cluster's shuffle is not held in one machine's memory: there, all is grouped at once.
     most_rows = 0 if options.runner.runner else None
+    alone = _in_process(options)
     for label, build in resolve_steps(context, most_rows):
-        _stage(label, 0, context.progress, options, build, unit=_UNITS.get(label, "rows"))
+        how = alone if label.startswith("pair") else options
+        _stage(label, 0, context.progress, how, build, unit=_UNITS.get(label, "rows"))
     encoded = files.read_bytes(summary_path(context.folder))
     return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
+
+
+def _in_process(options: JobOptions) -> JobOptions:
+    """Return the options of a stage that is little else than grouping.
+
+    Beam groups in this process whatever `--workers` is, and what the workers send it costs it as
+    much CPU as the whole stage does in process (2.0 s for 2.4 M rows, where two workers end it
+    after 3.0 s and take 2.1 s of CPU more).
+    """
+    if options.runner.runner:
+        return options  # a cluster's shuffle
+    return msgspec.structs.replace(
+        options, runner=msgspec.structs.replace(options.runner, workers=1)
+    )
 
 
 def _find_repeats(context: RepeatsContext, options: JobOptions) -> None:
