@@ -35,6 +35,7 @@ from pipelines.quality import (
     compression,
     compute_signals,
     gopher,
+    importance,
     language,
     lengths,
     lines,
@@ -207,6 +208,9 @@ def where_the_time_goes(found: list[dict[str, Any]], repeats: int) -> dict[str, 
             "zstd_bpb": lambda: compression.zstd_bpb(data, offsets, 3),
             "(optional) language": lambda: language.compute(data, offsets),
             "(optional) personal data": lambda: pii.count(data, offsets),
+            "(optional) importance": lambda: importance.weights(
+                np.zeros(importance.BUCKETS, np.int64), data, offsets
+            ),
         }
         taken = {
             name: round(1e3 * cpu_seconds(job, min(repeats, 3)) / megabytes, 2)

@@ -34,9 +34,10 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         " words without a space, so that 'a bc' is 'ab c' (the paper counts all, A.1.1)",
     },
     "c4": {
-        "whole_pages": "page rules see only lines that the line rules (options of the filter) left",
+        "lines": "\\r, \\f, U+0085, U+2028 and others end a line too",
+        "citations": "takes '[1]', '[edit]' and '[citation needed]' out of lines first (an option)",
+        "end_marks": "\"'\" is a terminal mark and '”' is none",
         "sentences": "by a sentence splitter, and one in a line where it finds none",
-        "closing_brackets": "only '{' is a curly bracket",
     },
     "fineweb": {
         "lines": "are not stripped",
@@ -189,7 +190,7 @@ def gopher_repetition(replaced: set[str]) -> Keeps:
 
 PLAIN_NAMES = ("find_top_duplicate", "find_all_duplicate")
 PLAIN: dict[str, Any] = {}
-"""datatrove's own functions, before any is replaced."""
+"""What is datatrove's own, before any is replaced."""
 
 
 def paragraphs_of(text: str) -> list[str]:
@@ -226,15 +227,14 @@ def c4(replaced: set[str]) -> Keeps:
     from datatrove.utils.text import split_into_sentences
 
     module.split_into_sentences = sentences_of if "sentences" in replaced else split_into_sentences
-    options: dict[str, Any] = {}
-    if "whole_pages" in replaced:
-        edits = ("remove_citations", "filter_no_terminal_punct", "filter_javascript")
-        options = dict.fromkeys((*edits, "filter_policy"), False)
-        options |= {"min_words_per_line": -1, "max_word_length": -1}
-    step = module.C4QualityFilter(language=white_space(), **options)
+    plain = PLAIN.setdefault("END_PUNCTUATION", module.END_PUNCTUATION)
+    module.END_PUNCTUATION = (".", "!", "?", '"', "”") if "end_marks" in replaced else plain
+    step = module.C4QualityFilter(
+        language=white_space(), remove_citations="citations" not in replaced
+    )
 
     def keeps(text: str) -> bool:
-        return decide(step, text.replace("}", "{") if "closing_brackets" in replaced else text)
+        return decide(step, one_kind_of_line(text) if "lines" in replaced else text)
 
     return keeps
 

@@ -117,8 +117,9 @@ PRESETS: dict[str, dict[str, Bound]] = {
 """`gopher`: the quality thresholds of Rae et al. 2021 (arXiv:2112.11446), section A.1.1. The last
 asks for English stop words: use it on English text only, or set its minimum to 0.
 `gopher-repetition`: those of the paper's table A1.
-`c4`: the page rules of Raffel et al. 2020, section 2.2, without its word list; its line rules
-remove lines, not documents, so no threshold here stands for them. Its text exists in two forms:
+`c4`: the page rules of Raffel et al. 2020, section 2.2, without its word list. Its line rules
+remove lines, not documents, so no threshold here stands for them; but, as in C4, the page rules
+see only the lines that those leave (`lines.py`). Its text exists in two forms:
 5 sentences and lines of 3 words (JMLR 21/140, taken here; datatrove quotes it too), 3 sentences
 and lines of 5 words (arXiv:1910.10683, and the code in TensorFlow Datasets that made C4).
 `fineweb`: the three rules of Penedo et al. 2024 (arXiv:2406.17557), section 3.6. The paper drops

@@ -83,6 +83,11 @@ def sample(text: memoryview) -> str:
         middle = (len(text) - PIECE_BYTES) // 2
         cuts = (0, middle, len(text) - PIECE_BYTES)
         raw = b" ".join(bytes(text[cut : cut + PIECE_BYTES]) for cut in cuts)
+    return one_line(raw)
+
+
+def one_line(raw: bytes) -> str:
+    """Return UTF-8 as fastText may see it: without what ends a text to it, or parts one."""
     return raw.translate(_SPACES).replace(b"</s>", b" ").decode(errors="ignore").strip()
 
 

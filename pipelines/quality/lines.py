@@ -2,9 +2,24 @@
 
 C4 is Raffel et al. 2020 (arXiv:1910.10683, section 2.2), FineWeb Penedo et al. 2024
 (arXiv:2406.17557, section 3.6). Most of C4's rules remove lines, not documents: here they are
-shares of lines, and nothing is removed. Words and lines are `gopher.py`'s. Here:
+shares of lines, and nothing is removed. But its rules for pages look at what those for lines have
+left, in this order (the code that made C4, `c4_utils.clean_page` in TensorFlow Datasets, which
+datatrove's C4QualityFilter follows too):
 
-* a *terminal mark* is ".", "!", "?" or an end quotation mark (C4's), '"' or "”";
+1. a line goes that has a word of more than 1,000 characters, no terminal mark at its end or an
+   ellipsis, or fewer than 3 words;
+2. what is left may not have "lorem ipsum" (`LOREM_IPSUM`);
+3. a line with "javascript" goes;
+4. what is left may not have "{" (`CURLY_BRACKETS`);
+5. a line with a policy phrase goes;
+6. what is left (`KEPT_LINES`) must have so many sentences (`SENTENCES`).
+
+The code takes Wikipedia's marks ("[1]", "[edit]", "[citation needed]") out of lines before 1; these
+are not known here. `ALL_…` are of the whole text, which is what RedPajama-v2 counts in. Words and
+lines are `gopher.py`'s. Here:
+
+* a *terminal mark* is ".", "!", "?" or an end quotation mark (C4's), '"' or "”", and an *ellipsis*
+  "...";
 * a *sentence* is a word that ends, before closing quotation marks and brackets, with ".", "!" or
   "?": no sentence splitter, whose model would have to be pinned, and no abbreviations known;
 * phrases are found in any ASCII case, inside words too; a line that has one counts once;
@@ -18,14 +33,17 @@ from pipelines.quality.characters import UNICODE, classes
 from pipelines.quality.runs import PIECE_BYTES, decode, event_bytes, find_events
 from shards.jit import inline, kernel
 
-VERSION = f"c4-fineweb-lines-v1 (Unicode {UNICODE})"
+VERSION = f"c4-fineweb-lines-v2 (Unicode {UNICODE})"
 
 TERMINAL_LINES, FEW_WORD_LINES, SENTENCES, JAVASCRIPT_LINES, POLICY_LINES = range(5)
 LOREM_IPSUM, CURLY_BRACKETS, PUNCTUATED_LINES, SHORT_LINES = range(5, 9)
-COUNTS = 9
+KEPT_LINES, ALL_SENTENCES, ALL_LOREM_IPSUM, ALL_CURLY_BRACKETS = range(9, 13)
+COUNTS = 13
 
 FEW_WORDS = 3
 """A line of fewer words is removed by C4."""
+LONG_WORD = 1000
+"""A line with a word of more characters is removed by C4."""
 SHORT_CHARS = 30
 """A line of fewer characters is short to FineWeb."""
 
@@ -110,6 +128,17 @@ def _phrase(
     return 0
 
 
+@inline
+def _has_dots(data: npt.NDArray[np.uint8], begin: int, end: int) -> bool:
+    """Tell whether `data[begin:end]` ends with three dots."""
+    return bool(
+        end - begin >= 3
+        and data[end - 1] == 0x2E
+        and data[end - 2] == 0x2E
+        and data[end - 3] == 0x2E
+    )
+
+
 @kernel("void(uint8[::1], int64[::1], uint8[::1], int64[:, ::1])")
 def _count(  # noqa: PLR0915 - one pass with all its state in registers
     data: npt.NDArray[np.uint8],
@@ -123,9 +152,12 @@ def _count(  # noqa: PLR0915 - one pass with all its state in registers
     for i in range(offsets.shape[0] - 1):
         begin, end = offsets[i], offsets[i + 1]
         terminal = few = sentences = javascript = policy = lorem = curly = punctuated = short = 0
+        kept = all_sentences = all_lorem = all_curly = 0
         words = chars = last_char = found = 0  # of the line, from its first to its last word
+        line_sentences = line_lorem = opened = word_begin = 0
+        has_long = False
         in_word = ends_sentence = False
-        last = 0  # marks of the last character that is no white space
+        last = last_end = 0  # marks of the last character that is no white space; its end
         at = piece = begin
         while piece <= end:
             piece_end = min(piece + PIECE_BYTES, end)
@@ -142,10 +174,12 @@ def _count(  # noqa: PLR0915 - one pass with all its state in registers
                 point, at = decode(data, event, end)
                 mark = marks[point] if point < marks.shape[0] else 0
                 if mark & 1:
-                    sentences += ends_sentence
+                    line_sentences += ends_sentence
                     in_word = ends_sentence = False
+                    has_long |= chars - word_begin > LONG_WORD
                     if point != 0x0A:
                         chars += words > 0
+                        word_begin = chars
                         if (
                             point == 0x20
                             and begin < event < end - 1
@@ -153,7 +187,7 @@ def _count(  # noqa: PLR0915 - one pass with all its state in registers
                         ):
                             sign = _phrase(data, begin, event, end, phrases)
                             found |= sign
-                            lorem += sign == 2
+                            line_lorem += sign == 2
                         continue
                     if words:
                         terminal += (last & 8) > 0
@@ -162,22 +196,36 @@ def _count(  # noqa: PLR0915 - one pass with all its state in registers
                         short += last_char < SHORT_CHARS
                         javascript += (found & 1) > 0
                         policy += (found & 4) > 0
+                        if last & 8 and words >= FEW_WORDS and not has_long:
+                            looked_at = not _has_dots(data, begin, last_end)
+                            lorem += line_lorem * looked_at
+                            looked_at &= (found & 1) == 0
+                            curly += opened * looked_at
+                            looked_at &= (found & 4) == 0
+                            kept += looked_at
+                            sentences += line_sentences * looked_at
+                        all_sentences += line_sentences
+                        all_lorem += line_lorem
                     words = chars = last_char = found = 0
+                    line_sentences = line_lorem = opened = word_begin = 0
+                    has_long = False
                     continue
                 words += not in_word
                 in_word = True
                 chars += 1
                 last_char = chars
-                last = mark
+                last, last_end = mark, at
                 # A closing mark leaves it as it is.
                 ends_sentence = (mark & 2) > 0 or (ends_sentence and (mark & 4) > 0)
                 if point | 0x20 == 0x6A:  # j
                     found |= _phrase(data, begin, event, end, phrases)
-                curly += point in (0x7B, 0x7D)
+                opened += point == 0x7B
+                all_curly += point in (0x7B, 0x7D)
             piece = piece_end if piece_end < end else end + 1
         row = counts[i]
         row[0], row[1], row[2], row[3], row[4] = terminal, few, sentences, javascript, policy
         row[5], row[6], row[7], row[8] = lorem, curly, punctuated, short
+        row[9], row[10], row[11], row[12] = kept, all_sentences, all_lorem, all_curly
 
 
 def count(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -188,7 +236,7 @@ def count(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.ND
         offsets: int64 (n + 1); document i is `data[offsets[i]:offsets[i + 1]]`.
 
     Returns:
-        int64 (n, COUNTS), columns TERMINAL_LINES … SHORT_LINES.
+        int64 (n, COUNTS), columns TERMINAL_LINES … ALL_CURLY_BRACKETS.
     """
     counts = np.empty((len(offsets) - 1, COUNTS), np.int64)
     _count(data, offsets, _MARKS, counts)

@@ -12,17 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.quality import (
+    classifiers,
     compression,
     gopher,
+    importance,
     language,
     lines,
     pii,
     plugins,
     reference,
     repetition,
+    url_lists,
     web,
     word_lists,
 )
+from pipelines.quality.classifiers import ClassifierConfig
 from shards.errors import RecipeError
 
 SIGNALS: dict[str, tuple[pa.DataType, str]] = {
@@ -59,9 +63,10 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "c4_few_word_lines": (pa.float32(), "share of lines of fewer than 3 words"),
     "c4_javascript_lines": (pa.float32(), "share of lines with 'javascript'"),
     "c4_policy_lines": (pa.float32(), "share of lines with 'use cookies' and the like"),
-    "c4_sentences": (pa.int64(), "words that end a sentence"),
-    "c4_lorem_ipsum": (pa.int64(), "how often 'lorem ipsum'"),
-    "c4_curly_brackets": (pa.int64(), "'{' and '}'"),
+    "c4_kept_lines": (pa.float32(), "share of lines that C4's line rules leave"),
+    "c4_sentences": (pa.int64(), "words that end a sentence, in lines that C4 leaves"),
+    "c4_lorem_ipsum": (pa.int64(), "how often 'lorem ipsum', in lines where C4 looks for it"),
+    "c4_curly_brackets": (pa.int64(), "'{', in lines where C4 looks for it"),
     "fineweb_punctuated_lines": (pa.float32(), "share of lines that end with punctuation"),
     "fineweb_short_lines": (pa.float32(), "share of lines of fewer than 30 characters"),
     "refinedweb_uppercase_lines": (pa.float32(), "share of lines with mostly uppercase letters"),
@@ -75,6 +80,9 @@ SIGNALS: dict[str, tuple[pa.DataType, str]] = {
     "rpv2_all_caps_words": (pa.float32(), "share of words whose letters are all uppercase"),
     "rpv2_uppercase_chars": (pa.float32(), "share of characters that are uppercase letters"),
     "rpv2_digit_chars": (pa.float32(), "share of characters that are decimal digits"),
+    "rpv2_sentences": (pa.int64(), "words that end a sentence"),
+    "rpv2_lorem_ipsum": (pa.float32(), "'lorem ipsum' per character"),
+    "rpv2_curly_brackets": (pa.float32(), "share of characters that are '{' or '}'"),
 }
 """Name → type and meaning, in the order of the columns. Lines are those that are not blank."""
 
@@ -101,7 +109,9 @@ class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `pii.SIGNALS`, `reference` `reference.SIGNALS`, and each name in `plugins` the signals of an
     installed plug-in (`plugins.py`). `mask_pii` masks personal data in texts before anything is
     measured, and adds `pii.MASKED`; ids, URLs and sources are not masked. `word_lists` maps
-    names to files (`word_lists.py`).
+    names to files (`word_lists.py`), `url_lists` to several (`url_lists.py`), and
+    `classifiers` to models (`classifiers.py`), `importance` to a target and a base
+    (`importance.py`; in a recipe that was read, to `paths`, and in a job's, to `model`).
     """
 
     zstd_level: Annotated[int, msgspec.Meta(ge=1, le=22)] = 3
@@ -111,6 +121,9 @@ class SignalsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: ReferenceConfig | None = None
     plugins: list[str] = []
     word_lists: dict[str, str] = {}
+    url_lists: dict[str, list[str]] = {}
+    classifiers: dict[str, ClassifierConfig] = {}
+    importance: dict[str, ReferenceConfig] = {}
 
 
 RESERVED = frozenset(
@@ -157,25 +170,41 @@ def check_signals(config: SignalsConfig) -> None:
     """Refuse a `[signals]` table that cannot be used.
 
     Raises:
-        RecipeError: a reference without documents or with two definitions; personal data that is
-            to be counted where none is left; a plug-in that is not installed, or whose column
-            is there already; a word list whose name makes no column.
-        PlatformError: the language model is not installed.
+        RecipeError: a reference or a target without documents, or with two definitions; personal
+            data that is to be counted where none is left; a plug-in that is not installed, or
+            whose column is there already; a list or a model whose name makes no column.
+        InputError: a classifier's model cannot be read.
+        PlatformError: the language model, or what runs it, is not installed.
     """
     if config.pii and config.mask_pii:
         raise RecipeError(
             "signals.pii: with mask_pii nothing is left to count; what was masked is counted in"
             " masked_email and so on, so leave pii out"
         )
+    for name, table in config.importance.items():
+        if not table.paths or table.model:
+            raise RecipeError(f"signals.importance.{name}: name paths, the target's documents")
     own = config.reference
     if own is not None and bool(own.paths) == bool(own.model):
         raise RecipeError("signals.reference: name either paths (documents) or model (a file)")
     if own is not None and own.model and own.base_paths:
         raise RecipeError("signals.reference: a model has its base already; leave out base_paths")
+    _check_names(config)
     known_signals(config)
-    word_lists.check(config.word_lists)
     if config.language != "off":
         language.definition(config.language)
+    classifiers.definitions(config.classifiers)
+
+
+def _check_names(config: SignalsConfig) -> None:
+    """Refuse tables whose names make no columns."""
+    for table in ("word_lists", "url_lists", "classifiers", "importance"):
+        for name in getattr(config, table):
+            if not (name.isascii() and f"_{name}".isidentifier()):
+                raise RecipeError(
+                    f"signals.{table}.{name}: the name becomes a column, so it must be letters,"
+                    " digits and _"
+                )
 
 
 def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataType, str]]:
@@ -190,6 +219,9 @@ def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataTyp
     if config.reference is not None:
         known |= reference.SIGNALS
     known |= word_lists.signals(config.word_lists)
+    known |= url_lists.signals(config.url_lists)
+    known |= classifiers.signals(config.classifiers)
+    known |= importance.signals(config.importance)
     for name in config.plugins:
         added = plugins.load(name).SIGNALS
         for column in added:
@@ -222,6 +254,10 @@ def definitions(config: SignalsConfig = DEFAULT) -> dict[str, str]:
     if config.reference is not None:
         found |= reference.definitions()
     found |= word_lists.definitions(config.word_lists)
+    found |= url_lists.definitions(config.url_lists)
+    found |= classifiers.definitions(config.classifiers)
+    if config.importance:
+        found["importance"] = importance.VERSION
     return found | {f"plugin {name}": plugins.load(name).VERSION for name in config.plugins}
 
 
@@ -240,8 +276,9 @@ def compute_signals(
         against: what its `reference` table stands for.
 
     Returns:
-        For each of `known_signals` but those of `pii.MASKED`, in that order, an array (n) of its
-        type: a pure function of each document's bytes, the same in whatever batch it stands.
+        For each of `known_signals` but those of `pii.MASKED` and `url_lists`, which are no
+        functions of the text, in that order, an array (n) of its type: a pure function of each
+        document's bytes, the same in whatever batch it stands.
         Shares are counts divided once.
     """
     counts = gopher.count(data, offsets)
@@ -259,8 +296,9 @@ def compute_signals(
         "gopher_alphabetic_words": gopher.share(counts[:, gopher.ALPHABETIC_WORDS], words),
         "gopher_stop_words": counts[:, gopher.STOP_WORDS].copy(),
     }
-    columns |= _repetition(data, offsets, counts) | _lines(data, offsets, n_lines)
-    columns |= _web(data, offsets, counts)
+    found = lines.count(data, offsets)
+    columns |= _repetition(data, offsets, counts) | _lines(found, n_lines)
+    columns |= _web(data, offsets, counts) | _pages(found, counts[:, gopher.CHARS])
     if config.language != "off":
         columns |= language.compute(data, offsets, config.language)
     if config.pii:
@@ -271,9 +309,21 @@ def compute_signals(
         columns |= reference.measure(against, data, offsets, columns["zstd_bpb"])
     if config.word_lists:
         columns |= word_lists.compute(config.word_lists, data, offsets)
+    if config.classifiers:
+        columns |= classifiers.compute(config.classifiers, data, offsets)
+    if config.importance:
+        columns |= importance.compute(_models(config), data, offsets)
     for name in config.plugins:
         columns |= plugins.compute(name, data, offsets)
     return columns
+
+
+def _models(config: SignalsConfig) -> dict[str, tuple[str, str]]:
+    """Return name → path and hash of the importance weights' models."""
+    for name, own in config.importance.items():
+        if not own.model:
+            raise RecipeError(f"signals.importance.{name}: the model was not trained")
+    return {name: (own.model, own.hash) for name, own in config.importance.items()}
 
 
 def _repetition(
@@ -303,20 +353,36 @@ def _repetition(
 
 
 def _lines(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], n_lines: npt.NDArray[np.int64]
+    found: npt.NDArray[np.int64], n_lines: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of `lines`; `n_lines` is the number of lines of each document."""
-    found = lines.count(data, offsets)
+    """Return the columns of C4 and FineWeb.
+
+    Args:
+        found: what `lines.count` found.
+        n_lines: the number of lines of each document.
+    """
     return {
         "c4_terminal_lines": gopher.share(found[:, lines.TERMINAL_LINES], n_lines),
         "c4_few_word_lines": gopher.share(found[:, lines.FEW_WORD_LINES], n_lines),
         "c4_javascript_lines": gopher.share(found[:, lines.JAVASCRIPT_LINES], n_lines),
         "c4_policy_lines": gopher.share(found[:, lines.POLICY_LINES], n_lines),
+        "c4_kept_lines": gopher.share(found[:, lines.KEPT_LINES], n_lines),
         "c4_sentences": found[:, lines.SENTENCES].copy(),
         "c4_lorem_ipsum": found[:, lines.LOREM_IPSUM].copy(),
         "c4_curly_brackets": found[:, lines.CURLY_BRACKETS].copy(),
         "fineweb_punctuated_lines": gopher.share(found[:, lines.PUNCTUATED_LINES], n_lines),
         "fineweb_short_lines": gopher.share(found[:, lines.SHORT_LINES], n_lines),
+    }
+
+
+def _pages(
+    found: npt.NDArray[np.int64], chars: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of RedPajama-v2 that `lines.count` found; `chars` is those of each."""
+    return {
+        "rpv2_sentences": found[:, lines.ALL_SENTENCES].copy(),
+        "rpv2_lorem_ipsum": gopher.share(found[:, lines.ALL_LOREM_IPSUM], chars),
+        "rpv2_curly_brackets": gopher.share(found[:, lines.ALL_CURLY_BRACKETS], chars),
     }
 
 

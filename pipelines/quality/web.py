@@ -24,7 +24,7 @@ RedPajama-v2 is Weber et al. 2024 (arXiv:2411.12372, appendix B, "natural langua
 For the first two a word is what stands between its first and its last letter or digit, in ASCII
 lower case, and words without either do not count: RedPajama's normalisation (lower case, no
 punctuation), without a table of Unicode's cases. Its other signals are columns under other names
-(`docs/design/quality.md`), or need a model, word lists or lists of sites, which Assay has not.
+(`docs/design/quality.md`), some of them of a model, a list or documents that the user names.
 """
 
 import math

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from shards.errors import InputError, RecipeError
+from shards.errors import InputError
 
 VERSION = "word-lists-v1"
 PREFIX = "list_"
@@ -31,20 +31,6 @@ _AROUND = string.punctuation.encode()
 
 WordList = dict[bytes, list[tuple[bytes, ...]]]
 """First word of an entry → the words behind it, of each entry that begins so."""
-
-
-def check(lists: dict[str, str]) -> None:
-    """Refuse lists whose names make no columns.
-
-    Raises:
-        RecipeError: a name is no identifier.
-    """
-    for name in lists:
-        if not name.isidentifier():
-            raise RecipeError(
-                f"signals.word_lists.{name}: the name becomes a column, so it must be letters,"
-                " digits and _"
-            )
 
 
 def signals(lists: dict[str, str]) -> dict[str, tuple[pa.DataType, str]]:

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipelines.readers.http import Page, PageError
+from pipelines.readers.http import Page, PageError, brotli
 from shards.errors import PlatformError
 
 DEEPEST = 1000
@@ -72,12 +72,14 @@ def page_text(page: Page) -> str:
 
 
 def definition() -> str:
-    """Name the definition of `page_text`: with another resiliparse, a page has another text."""
+    """Name the definition of pages' texts: with another resiliparse, a page has another text, and
+    without brotli some have none.
+    """
     try:
         found = version("resiliparse")
     except PackageNotFoundError:
         found = "not installed"
-    return f"main-content-v4 (resiliparse {found})"
+    return f"main-content-v5 (resiliparse {found}, {'with' if brotli() else 'without'} brotli)"
 
 
 def _decode(page: Page, encoding: Any) -> str:

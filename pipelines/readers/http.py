@@ -7,7 +7,9 @@ undone only where the body looks as if it had it.
 import re
 import zlib
 from email.message import Message
-from typing import NamedTuple
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -92,7 +94,7 @@ def _dechunk(body: bytes) -> bytes:
 
 
 def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undo gzip, deflate or zstd; of gzip and deflate, a body cut short gives what it has."""
+    """Undo gzip, deflate, Brotli or zstd; but for zstd, a body cut short gives what it has."""
     if coding in {"", "identity"}:
         return body
     if coding in {"gzip", "x-gzip"}:
@@ -101,6 +103,8 @@ def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
         member = zlib.decompressobj(wbits=31)
     elif coding == "zstd":
         return _decompress_zstd(body, max_bytes)
+    elif coding == "br":
+        return _decompress_brotli(body, max_bytes)
     elif coding == "deflate":
         wrapped = len(body) >= 2 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
         member = zlib.decompressobj(wbits=15 if wrapped else -15)
@@ -123,6 +127,37 @@ def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
             return _checked(reader.read(max_bytes + 1), max_bytes)
     except zstandard.ZstdError as error:
         raise PageError("bad_http", f"Content-Encoding 'zstd': {error}") from None
+
+
+def _decompress_brotli(body: bytes, max_bytes: int) -> bytes:
+    """Undo Brotli (RFC 7932), which has no first bytes to know it by: a body that begins as HTML
+    does, and does not decode or only to nothing, is one that the crawler has decoded.
+    """
+    module = brotli()
+    if module is None:
+        raise PageError(
+            "bad_http",
+            "Content-Encoding 'br' needs the module brotli, 1.2 or later, which the extra web"
+            " brings: pip install 'assay-corpus[web]'",
+        )
+    is_html = body.lstrip().startswith(b"<")
+    try:
+        text = module.Decompressor().process(body, output_buffer_limit=max_bytes + 1)
+    except module.error as error:
+        if not is_html:
+            raise PageError("bad_http", f"Content-Encoding 'br': {error}") from None
+        text = b""
+    return body if is_html and not text else _checked(text, max_bytes)
+
+
+@cache
+def brotli() -> Any:
+    """Return the module brotli, None where there is none that can bound its output (1.2)."""
+    try:
+        module = import_module("brotli")
+    except ImportError:
+        return None
+    return module if hasattr(module.Decompressor, "can_accept_more_data") else None
 
 
 def _checked(text: bytes, max_bytes: int) -> bytes:

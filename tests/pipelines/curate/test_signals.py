@@ -48,6 +48,31 @@ def test_languages_are_a_column_and_counted(folder, tmp_path):
     assert (unread["lang"], unread["lang_confidence"]) == (None, None)
 
 
+def test_sites_in_a_list_go_to_the_ledger(tmp_path):
+    made = tmp_path / "in"
+    made.mkdir()
+    pages = [
+        {"text": f"one two three page {n}", "url": f"https://www.s{n}.org/x"} for n in range(3)
+    ]
+    write_jsonl(made / "a.jsonl", [*pages, {"text": "one two three of no site"}, {"text": ""}])
+    (tmp_path / "domains").write_text("s1.org\n")
+    recipe = curate_recipe(
+        {
+            "input": {"paths": [str(made / "*")]},
+            "signals": {"url_lists": {"adult": [str(tmp_path / "domains")]}},
+            "filters": {"bounds": {"url_adult": {"max": 0}}},
+        }
+    )
+    manifest, _ = curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+    rows = pq.read_table(tmp_path / "out" / "dropped").to_pylist()
+    assert {(row["reason"], row["url"], row["url_adult"]) for row in rows} == {
+        ("url_adult_max", "https://www.s1.org/x", 1),
+        ("empty_text", None, None),
+    }
+    assert manifest.content.recipe["signals"]["url_lists"] == {"adult": []}
+    assert manifest.content.total.kept == 3
+
+
 def test_masked_data_is_in_no_file_and_counted(folder, tmp_path):
     content = run(folder, tmp_path / "out", mask_pii=True)
     tables = [pq.read_table(tmp_path / "out" / role) for role in ("kept", "dropped")]

@@ -10,6 +10,7 @@ from pipelines.quality import lines
 from shards.text import flat
 
 POLICY = "terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
+TERMINAL = (".", "!", "?", '"', "”")
 PUNCTUATION = tuple(".!?'\"…”’»。！？｡؟۔।॥።։")
 
 
@@ -19,17 +20,44 @@ def reference(text: str) -> list[int]:
     def having(pattern: str) -> int:
         return sum(bool(re.search(pattern, row, re.IGNORECASE | re.ASCII)) for row in rows)
 
+    kept, latin, brackets = c4(rows)
     return [
-        sum(row.endswith((".", "!", "?", '"', "”")) for row in rows),
+        sum(row.endswith(TERMINAL) for row in rows),
         sum(len(row.split()) < 3 for row in rows),
-        sum(word.rstrip("\"')]”’»").endswith((".", "!", "?")) for word in text.split()),
+        sum(map(sentences, kept)),
         having("javascript"),
         having(POLICY),
-        len(re.findall("lorem ipsum", text, re.IGNORECASE | re.ASCII)),
-        text.count("{") + text.count("}"),
+        latin,
+        brackets,
         sum(row.endswith(PUNCTUATION) for row in rows),
         sum(len(row) < 30 for row in rows),
+        len(kept),
+        sentences(text),
+        len(re.findall("lorem ipsum", text, re.IGNORECASE | re.ASCII)),
+        text.count("{") + text.count("}"),
     ]
+
+
+def sentences(text: str) -> int:
+    return sum(word.rstrip("\"')]”’»").endswith((".", "!", "?")) for word in text.split())
+
+
+def c4(rows: list[str]) -> tuple[list[str], int, int]:
+    """C4's own loop, without leaving it: the lines kept, what it looks for where it does."""
+    kept, latin, brackets = [], 0, 0
+    for row in rows:
+        words = row.split()
+        if max(map(len, words)) > 1000 or len(words) < 3:
+            continue
+        if not row.endswith(TERMINAL) or row.endswith("..."):
+            continue
+        latin += len(re.findall("lorem ipsum", row, re.IGNORECASE | re.ASCII))
+        if re.search("javascript", row, re.IGNORECASE | re.ASCII):
+            continue
+        brackets += row.count("{")
+        if not re.search(POLICY, row, re.IGNORECASE | re.ASCII):
+            kept.append(row)
+    return kept, latin, brackets
 
 
 def counted(texts: list[str]) -> list[list[int]]:
@@ -46,13 +74,19 @@ TEXTS = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_
 EDGES = [
     "", " ", "\n", ".", "use cookie", "javascrip", "lorem ipsum", "a" * 29, "a" * 30, "a b\n" * 3,
     "Er sagte: „Ja.“\n«Oui.»\n", "これは文です。\n本当？", "هل هذا نص؟\n", "यह वाक्य है।",
-    "use\ncookies",
+    "use\ncookies", "a b c...", "a b c. ..", "a b ...\n...", "a b c....", "a b c ..\n.", "...",
 ]  # fmt: skip
 
 
 LONG = [
     "Lorem ipsum, we use\tour cookies.\n" * 300 + "x" * 3000 + " use cookies",
     "javascript " * 900,
+    *(
+        f"One two {letter * n}.\nIt is one.\n"
+        for letter in ("x", "é", "ab,")
+        for n in (333, 999, 1000)
+    ),
+    "x" * 600 + " " + "x" * 600 + " end.",
 ]
 """Longer than the pieces that the kernel looks at."""
 
@@ -72,7 +106,22 @@ def test_examples_by_hand():
     more = ("LOREM_IPSUM", "CURLY_BRACKETS", "PUNCTUATED_LINES", "SHORT_LINES")
     (row,) = counted([text])
     assert [row[getattr(lines, name)] for name in names] == [2, 1, 3, 1, 1]
-    assert [row[getattr(lines, name)] for name in more] == [1, 2, 2, 4]
+    assert [row[getattr(lines, name)] for name in more] == [
+        1,
+        0,
+        2,
+        4,
+    ]  # the bracket is in no line that is left
+    whole = ("KEPT_LINES", "ALL_SENTENCES", "ALL_LOREM_IPSUM", "ALL_CURLY_BRACKETS")
+    assert [row[getattr(lines, name)] for name in whole] == [2, 3, 1, 2]
+
+
+def test_page_rules_see_only_lines_that_c4_has_left():
+    good, cookies = "It has three words.\n", "We use { cookies. We use cookies.\n"
+    (row,) = counted([good * 4 + "Lorem ipsum { here\nJavaScript has { brackets.\n" + cookies])
+    assert (row[lines.SENTENCES], row[lines.KEPT_LINES]) == (4, 4)
+    assert (row[lines.LOREM_IPSUM], row[lines.CURLY_BRACKETS]) == (0, 1)  # before policy
+    assert (row[lines.ALL_SENTENCES], row[lines.ALL_CURLY_BRACKETS]) == (7, 3)
 
 
 def test_a_document_does_not_see_its_neighbours():

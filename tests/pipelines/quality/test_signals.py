@@ -44,7 +44,8 @@ def test_values_by_hand():
         "c4_few_word_lines": 0,
         "c4_javascript_lines": 0,
         "c4_policy_lines": 0,
-        "c4_sentences": 1,
+        "c4_kept_lines": np.float32(0 / 2),  # three dots are an ellipsis
+        "c4_sentences": 0,
         "c4_lorem_ipsum": 0,
         "c4_curly_brackets": 0,
         "fineweb_punctuated_lines": np.float32(1 / 2),
@@ -60,6 +61,9 @@ def test_values_by_hand():
         "rpv2_all_caps_words": 0,
         "rpv2_uppercase_chars": np.float32(1 / 31),
         "rpv2_digit_chars": np.float32(2 / 31),
+        "rpv2_sentences": 1,
+        "rpv2_lorem_ipsum": 0,
+        "rpv2_curly_brackets": 0,
     }
     assert found == {
         "bytes": 32,

@@ -148,4 +148,4 @@ def test_without_resiliparse_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(PlatformError, match=r"pip install 'assay-corpus\[web\]'"):
         text("<p>x")
-    assert definition().startswith("main-content-v4 (resiliparse ")
+    assert definition().startswith("main-content-v5 (resiliparse ")

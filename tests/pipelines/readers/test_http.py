@@ -1,11 +1,14 @@
 import gzip
+import sys
 import zlib
+from types import ModuleType
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.readers import html, http
 from pipelines.readers.http import PageError, parse_response
 
 BODY = b"<p>One page</p>"
@@ -45,6 +48,51 @@ def test_codings_are_undone_where_the_body_has_them(coding, body):
     assert parse_response(response(body, coding), 99).body == BODY
 
 
+@pytest.fixture
+def brotli():
+    return pytest.importorskip("brotli")
+
+
+def test_brotli_is_undone_where_the_body_has_it(brotli):
+    raw = brotli.compress(BODY * 9)
+    for body, text in ((raw, BODY * 9), (BODY, BODY), (b"\n" + BODY, b"\n" + BODY), (b"", b"")):
+        assert parse_response(response(body, b"Content-Encoding: br"), 999).body == text
+    cut = parse_response(response(raw[:-1], b"Content-Encoding: br"), 999).body
+    assert (BODY * 9).startswith(cut)
+    both = response(brotli.compress(gzip.compress(BODY)), b"Content-Encoding: gzip, br")
+    assert parse_response(both, 999).body == BODY
+    for wrong in (b"\xff\xff garbage", raw + b"garbage"):
+        with pytest.raises(PageError) as caught:
+            parse_response(response(wrong, b"Content-Encoding: br"), 999)
+        assert caught.value.args == ("bad_http", "Content-Encoding 'br': brotli: decoder failed")
+
+
+@pytest.mark.parametrize("limit", [1000, 4_000_000])
+def test_a_brotli_bomb_is_stopped_at_the_limit(brotli, limit):
+    bomb = brotli.compress(bytes(50_000_000), lgwin=24)
+    assert len(bomb) < 1000
+    with pytest.raises(PageError) as caught:
+        parse_response(response(bomb, b"Content-Encoding: br"), limit)
+    assert caught.value.args[0] == "record_too_large"
+
+
+@pytest.mark.parametrize("module", [None, ModuleType("brotli")])
+def test_a_missing_or_old_brotli_is_named_with_its_remedy(monkeypatch, module):
+    if module:  # one before 1.2, which cannot bound what it returns
+        module.Decompressor = type("Decompressor", (), {})
+    monkeypatch.setitem(sys.modules, "brotli", module)
+    http.brotli.cache_clear()
+    try:
+        with pytest.raises(PageError) as caught:
+            parse_response(response(BODY, b"Content-Encoding: br"), 99)
+        reason, detail = caught.value.args
+        assert reason == "bad_http"
+        assert "pip install 'assay-corpus[web]'" in detail
+        assert html.definition().endswith("without brotli)")
+    finally:
+        http.brotli.cache_clear()
+
+
 @pytest.mark.parametrize("codec", [gzip, zstandard])
 def test_a_bomb_is_stopped_at_the_limit(codec):
     bomb = codec.compress(bytes(50_000_000))
@@ -65,7 +113,7 @@ def test_a_bomb_is_stopped_at_the_limit(codec):
         (response(b"\xff\xd8", b"Content-Type: image/jpeg"), "not_text"),
         (response(status=b"HTTP/1.1 301 Moved Permanently"), "http_status"),
         (response(status=b"HTTP/1.1"), "http_status"),
-        (response(b"x", b"Content-Encoding: br"), "bad_http"),
+        (response(b"x", b"Content-Encoding: compress"), "bad_http"),
         (response(b"\x1f\x8b\x08garbage", b"Content-Encoding: gzip"), "bad_http"),
         (response(b"\x28\xb5\x2f\xfdgarbage", b"Content-Encoding: zstd"), "bad_http"),
         (response(b"x", b"Content-Encoding: gzip, gzip, gzip, gzip, gzip"), "bad_http"),
@@ -77,7 +125,7 @@ def test_what_is_no_page_has_a_reason(raw, reason):
     assert caught.value.args[0] == reason
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"chunked", b"gzip", b"deflate", b"zstd"]))
+@given(st.binary(max_size=200), st.sampled_from([b"chunked", b"gzip", b"deflate", b"zstd", b"br"]))
 def test_no_bytes_are_more_than_a_page_or_a_reason(body, coding):
     for header in (b"Transfer-Encoding: ", b"Content-Encoding: "):
         try:

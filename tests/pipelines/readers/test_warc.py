@@ -5,7 +5,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.readers import read
+from pipelines.readers import cursor, read
 from pipelines.readers.warc import warc_records
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
@@ -24,7 +24,7 @@ def record(kind, body, number=0, **headers):
 
 
 def to_text(page):
-    return page.body.decode()
+    return page.body.decode(errors="replace")
 
 
 def parse(data, max_bytes=1000, piece=7):
@@ -128,6 +128,87 @@ def test_however_many_lengths_are_wrong_the_file_is_read_twice_at_most(lie):
     assert len(opened) <= 2
 
 
+PAGES = [record("response", PAGE + b"page %d" % n, n) for n in range(40)]
+
+
+@pytest.mark.parametrize("kind", ["response", "request"])
+@pytest.mark.parametrize("max_bytes", [50, 10**6])  # it is held, or goes by
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst", "members"])
+def test_a_length_that_ends_inside_the_file_hides_no_record(
+    memory, monkeypatch, suffix, max_bytes, kind
+):
+    monkeypatch.setattr(read, "page_text", to_text)
+    covered = sum(map(len, PAGES[3:20])) + 100  # ends inside a record
+    lie = record(kind, PAGE + b"broken", 99, Content_Length=len(PAGE) + 10 + covered)
+    records = [*PAGES[:3], lie, *PAGES[3:]]
+    pack = {".gz": gzip.compress, ".zst": zstandard.compress}.get(suffix, bytes)
+    data = pack(b"".join(records)) if suffix != "members" else b"".join(map(gzip.compress, records))
+    name = {"members": "a.warc.gz"}.get(suffix, f"a.warc{suffix}")
+    rows = memory.rows(name, data, max_record_bytes=max(max_bytes, len(PAGE) + 10))
+    assert [row["text"] for row in rows if not row["error"]] == [f"page {n}" for n in range(40)]
+    (bad,) = [row for row in rows if row["error"]]
+    at = sum(map(len, PAGES[:3]))
+    behind = at + lie.index(b"\r\n\r\n") + 4
+    left_out = len(lie) - lie.index(b"\r\n\r\n") - 4
+    assert (bad["error"], bad["position"], bad["id"]) == ("corrupt_warc", at, "urn:uuid:99")
+    assert bad["detail"] == (
+        f"Content-Length is {len(PAGE) + 10 + covered}, but behind so many bytes, at"
+        f" {behind + len(PAGE) + 10 + covered}, no record begins, and one does at byte"
+        f" {behind + left_out}: {left_out} bytes are left out and reading goes on there"
+    )
+
+
+@pytest.mark.parametrize("inner", [b"", PAGES[0], b"WARC/1.0\r\n", b"\r\nWARC/1.1\r\nx"])
+@pytest.mark.parametrize("between", [b"\r\n\r\n", b"\n", b""])
+@pytest.mark.parametrize("max_bytes", [10, 1000])
+def test_a_right_length_is_believed_whatever_it_covers(inner, between, max_bytes):
+    body = b"a WARC in a WARC:\r\n" + inner
+    whole = record("resource", body, Content_Type="text/plain").removesuffix(b"\r\n\r\n")
+    rows = parse(whole + between + CRAWL[4] + whole + between, max_bytes)
+    found = [(at, made.error, bytes(made.text)) for at, made in rows]
+    place = len(whole + between)
+    own = ("record_too_large", b"") if len(body) > max_bytes else (None, body)
+    text = (None, "téxt two".encode()) if max_bytes >= 9 else ("record_too_large", b"")
+    assert found == [(0, *own), (place, *text), (place + len(CRAWL[4]), *own)]
+
+
+@pytest.mark.parametrize("max_bytes", [100, 10**6])
+def test_many_broken_records_are_read_in_linear_work(max_bytes, monkeypatch):
+    """Each says that it covers the next 150: read again for each, that would be 150 times all."""
+    body = PAGE + b"page"
+    lies = [record("response", body, n, Content_Length=30_000) for n in range(1000, 1600)]
+    assert len(set(map(len, lies))) == 1  # so that all end at one place inside a record
+    data = b"".join(lies) + record("response", PAGE + b"x" * 40_000) + CRAWL[2]
+    work = {"read": 0, "searched": 0}
+
+    plain = cursor._HEAD
+
+    class Counting:
+        def finditer(self, text, *span):
+            heads = plain.finditer(text, *span)
+            at = span[0] if span else 0
+            for head in heads:
+                work["searched"] += head.end() - at
+                at = head.end()
+                yield head
+            work["searched"] += (span[1] if span else len(text)) - at
+
+        match = staticmethod(plain.match)
+
+    monkeypatch.setattr(cursor, "_HEAD", Counting())
+
+    def pieces():
+        for at in range(0, len(data), 4096):
+            work["read"] += len(data[at : at + 4096])
+            yield data[at : at + 4096]
+
+    rows = [made for _, _, made in warc_records(pieces, max_bytes, to_text)]
+    last = [None if max_bytes > 40_000 else "record_too_large", None]
+    assert [made.error for made in rows] == ["corrupt_warc"] * 600 + last
+    assert work["read"] <= 2 * len(data)
+    assert work["searched"] <= 3 * len(data)
+
+
 def test_a_text_that_is_larger_than_a_record_may_be_is_a_row():
     data = record("response", PAGE + b"page")
     ((_, made),) = [
@@ -166,11 +247,42 @@ def test_wet_files_need_no_extraction(memory):
     assert (row["text"], row["id"]) == ("téxt two", "urn:uuid:2")
 
 
+LENGTHS = [record("response", PAGE + b"page", 7, Content_Length=n) for n in (40, 400, 1200, 4000)]
+
+
 @given(
-    st.lists(st.sampled_from([*CRAWL, b"\r\n", b"WARC/1.0\r\n", b"\x00\xff"])), st.integers(1, 90)
+    st.lists(st.sampled_from([*CRAWL, *LENGTHS, b"\r\n", b"WARC/1.0\r\n", b"WARC/", b"\x00\xff"])),
+    st.integers(1, 90),
+    st.sampled_from([100, 1000]),
 )
-def test_no_bytes_crash_and_positions_rise(parts, piece):
-    rows = parse(b"".join(parts), piece=piece)
+def test_no_bytes_crash_and_positions_rise(parts, piece, max_bytes):
+    rows = parse(b"".join(parts), max_bytes, piece=piece)
     positions = [at for at, _ in rows]
     assert positions == sorted(set(positions))
-    assert rows == parse(b"".join(parts), piece=10**6)
+    assert rows == parse(b"".join(parts), max_bytes, piece=10**6)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(60, 3000)), max_size=12),
+    st.sampled_from([60, 9999]),
+)
+def test_a_record_with_a_right_length_is_found_behind_any_wrong_ones(parts, max_bytes):
+    records = [
+        record("response", PAGE + b"page", n, **({"Content_Length": length} if wrong else {}))
+        for n, (wrong, length) in enumerate([*parts, (False, 0)])
+    ]
+    data = b"".join(records)
+    at = [sum(map(len, records[:k])) for k in range(len(records))]
+    found = {place: made.error for place, made in parse(data, max_bytes)}
+    # A wrong length that ends where a record begins cannot be told from a right one.
+    wrong_ends = {
+        at[k] + records[k].index(b"\r\n\r\n") + 4 + length
+        for k, (wrong, length) in enumerate(parts)
+        if wrong
+    }
+    starts = {place - blank for place in (*at, len(data)) for blank in range(5)}
+    if not wrong_ends & starts:
+        assert sorted(found) == at
+        assert [error is None for error in found.values()] == [
+            not wrong for wrong, _ in [*parts, (False, 0)]
+        ]
