@@ -18,6 +18,7 @@ import msgspec
 from pipelines import files
 from pipelines.environment import code_hash, shipped_packages
 from pipelines.runners import JobOptions
+from pipelines.temporary import own_temporary, remove_stale
 from shards.atomic import is_partial
 from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import (
@@ -61,7 +62,7 @@ def own_output(out: str, kind: str, *, keep_work: bool) -> Iterator[None]:
         RecipeError: see `check_output`.
     """
     check_output(out, kind)
-    with _lock(out) if files.is_local(out) else nullcontext():
+    with _lock(out) if files.is_local(out) else nullcontext(), own_temporary():
         yield
         if not keep_work:
             _remove_work(out)  # while it is ours
@@ -113,14 +114,34 @@ def _is_same(file: IO[str], path: Path) -> bool:
         return False
 
 
+def check_name(out: str) -> None:
+    """Refuse a name of an output folder that can be none.
+
+    Raises:
+        RecipeError: it is empty, not UTF-8, too long, or a link to itself.
+    """
+    if not out:
+        raise RecipeError("--out is empty; name a folder")
+    if not files.is_utf8(out):
+        raise RecipeError(f"--out {os.fsencode(out)!r}: the name is not UTF-8; choose another")
+    if files.is_local(out):
+        try:
+            Path(out).resolve().is_dir()
+        except (OSError, RuntimeError) as error:  # up to Python 3.12, a loop is a RuntimeError
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            raise RecipeError(f"--out {out[:200]}: {said}; choose another") from None
+
+
 def check_output(out: str, kind: str) -> None:
     """Make the output folder, and refuse one that holds something a new dataset would destroy.
 
     Raises:
-        RecipeError: `out` is a file, a folder with files in which no job of Assay's began, or a
-            dataset of another kind; or a folder of shards holds other files than shards.
+        RecipeError: see `check_name`; `out` is a file, a folder with files in which no job of
+            Assay's began, or a dataset of another kind; or a folder of shards holds other files
+            than shards.
         PlatformError: it cannot be created.
     """
+    check_name(out)
     if not files.is_local(out):
         if any(sign in out for sign in "*?["):  # Beam deletes by pattern
             raise RecipeError(f"{out}: holds one of * ? [; choose another --out")
@@ -231,6 +252,8 @@ def commit(out: str, manifest: Manifest) -> None:
 def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], int]:
     """Remove half-written files and the work folder; return the files' paths and bytes.
 
+    What killed jobs left in the machine's temporary folder goes too.
+
     Raises:
         DatasetError: `out` is no folder of Assay's, or its job has not ended and `unfinished` is
             not set.
@@ -239,6 +262,7 @@ def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], i
     folder = Path(out)
     if not files.is_local(out) or not folder.is_dir():
         raise DatasetError(f"{out}: not a folder on this machine")
+    remove_stale()
     work, done = folder / WORK, (folder / MANIFEST).exists()
     if not done and not work.exists():
         raise DatasetError(f"{out}: not a dataset, and no job of Assay's has begun here")

@@ -27,7 +27,8 @@ class Context(msgspec.Struct, frozen=True):
         data = msgspec.msgpack.encode(self)
         digest = xxh128(data).hex()
         path = files.join(self.home, "contexts", f"{digest}.msgpack")
-        if not files.exists(path):
+        # One of an earlier run may have been damaged since.
+        if not files.exists(path) or files.read_bytes(path) != data:
             files.write_atomic(path, data)
         return read_context, (type(self), path, digest)
 

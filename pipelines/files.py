@@ -1,7 +1,8 @@
 """Every path of a pipeline goes through Beam FileSystems: local, gs://, s3://, hdfs://.
 
 Writes are atomic: a temporary name, then a rename. A bundle that Beam runs twice writes the same
-bytes to the same place twice, which changes nothing.
+bytes to the same place twice, which changes nothing. A *hashed* file ends in the xxh3-128 of what
+is before: a run that goes on where another was killed takes up none that was damaged meanwhile.
 """
 
 import contextlib
@@ -14,7 +15,10 @@ from typing import BinaryIO, cast
 
 from pipelines.beam import beam
 from shards.atomic import PARTIAL
-from shards.errors import InputError, PlatformError
+from shards.errors import CorruptError, InputError, PlatformError
+from shards.hashing import xxh128
+
+_HASH_BYTES = 16
 
 
 def is_local(path: str) -> bool:
@@ -27,6 +31,11 @@ def is_local(path: str) -> bool:
     if separator and scheme.lower() == "file":
         raise InputError(f"{path}: is a file here; write its path, {rest}")
     return not separator
+
+
+def is_utf8(path: str) -> bool:
+    """Tell whether a path, as Python has it from the file system, is UTF-8."""
+    return path == path.encode(errors="replace").decode()
 
 
 def join(folder: str, *parts: str) -> str:
@@ -125,6 +134,48 @@ def write_atomic(path: str, data: bytes | memoryview) -> None:
         raise
 
 
+def write_hashed(path: str, data: bytes | memoryview) -> None:
+    """Write a file as `write_atomic` does, and the hash of its bytes behind them."""
+    write_atomic(path, b"".join((data, xxh128(data))))
+
+
+def read_hashed(path: str) -> memoryview | None:
+    """Return what `write_hashed` wrote; None where there is no such file, or not as it was."""
+    if not exists(path):
+        return None
+    whole = memoryview(read_bytes(path))
+    data = whole[:-_HASH_BYTES]
+    return data if xxh128(data) == whole[-_HASH_BYTES:] else None
+
+
+def need_hashed(path: str, made_in: str) -> memoryview:
+    """Return what `write_hashed` wrote.
+
+    Args:
+        path: the file's.
+        made_in: the folder to delete so that it is made again, for the error message.
+
+    Raises:
+        CorruptError: there is no such file, or not as it was.
+    """
+    data = read_hashed(path)
+    if data is None:
+        raise CorruptError(
+            f"{path}: is missing, or its bytes do not match their hash; delete {made_in} and run"
+            " again"
+        )
+    return data
+
+
+def stands(path: str) -> bool:
+    """Tell whether a hashed file can be taken up: is there and, on a local disk, as it was.
+
+    A store of objects has hashes of its own, and what is there may be large: the worker that needs
+    a file looks at its hash, and the command only whether it is there.
+    """
+    return read_hashed(path) is not None if is_local(path) else exists(path)
+
+
 def delete(path: str) -> None:
     """Delete a file or a folder with all that is in it; fine if it is not there."""
     if is_local(path):
@@ -173,7 +224,7 @@ def _expand_local(pattern: str, key: str) -> list[tuple[str, int]]:
     if not Path(pattern).is_file():
         names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute one)
     for name in names:
-        if name != name.encode(errors="replace").decode():
+        if not is_utf8(name):
             raise InputError(f"{os.fsencode(name)!r}: the file's name is not UTF-8; rename it")
     return [(name, Path(name).stat().st_size) for name in names if Path(name).is_file()]
 

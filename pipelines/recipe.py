@@ -111,8 +111,13 @@ def hashed_recipe(recipe: CurateRecipe) -> dict[str, Any]:
     del plain["input"]["paths"]
     if recipe.signals.reference is not None:  # what it holds matters, not where
         plain["signals"]["reference"] = {"hash": recipe.signals.reference.hash}
-    # What a list holds is in the definitions, by its hash.
-    plain["signals"]["word_lists"] = sorted(recipe.signals.word_lists)
+    # What a list or a model holds is in the definitions, by its hash.
+    plain["signals"]["word_lists"] = dict.fromkeys(sorted(recipe.signals.word_lists), "")
+    plain["signals"]["url_lists"] = {name: [] for name in sorted(recipe.signals.url_lists)}
+    for own in plain["signals"]["classifiers"].values():
+        own |= {"model": "", "sha256": ""}
+    for own in plain["signals"]["importance"].values():
+        own |= {"paths": [], "base_paths": [], "model": ""}
     plain["dedup"]["against"] = len(recipe.dedup.against)
     plain["dedup"]["contamination"]["sets"] = sorted(recipe.dedup.contamination.sets)
     return plain

@@ -1,4 +1,8 @@
-"""What a worker leaves beside a finished token shard, so that it is not made again."""
+"""What a job says of its finished work, so that a run that goes on does not make it again.
+
+A sidecar is a JSON object that states the xxh3-128 of itself in its first key, `check`, as a
+manifest does: one that was damaged means that the work is done again.
+"""
 
 from typing import Protocol, TypeVar
 
@@ -6,7 +10,10 @@ import msgspec
 
 from pipelines import files
 from pipelines.commit import is_whole
+from shards.hashing import xxh128
 from shards.manifest import ShardEntry
+
+S = TypeVar("S")
 
 
 class Finished(Protocol):
@@ -32,9 +39,33 @@ class ShardContext(Protocol):
 R = TypeVar("R", bound=Finished)
 
 
+def write_sidecar(path: str, value: object) -> None:
+    """Write `value` (a Struct that becomes a JSON object) and the hash of its JSON."""
+    data = msgspec.json.encode(value)
+    files.write_atomic(path, _head(data) + data[1:])
+
+
+def read_sidecar(path: str, kind: type[S]) -> S | None:
+    """Read a sidecar; None where there is none, it is damaged, or of another version."""
+    if not files.exists(path):
+        return None
+    found = files.read_bytes(path)
+    data = b"{" + found[len(_head(b"")) :]
+    if not found.startswith(_head(data)):
+        return None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _head(data: bytes) -> bytes:
+    return b'{"check":"%s",' % xxh128(data).hex().encode()
+
+
 def write_result(context: ShardContext, shard: int, result: Finished) -> None:
     """Write the sidecar of shard number `shard`, after the shard itself."""
-    files.write_atomic(_path(context, shard), msgspec.json.encode(result))
+    write_sidecar(_path(context, shard), result)
 
 
 def read_result(
@@ -44,11 +75,9 @@ def read_result(
 
     With `verify` the shard is read and hashed; without it, its size is looked at.
     """
-    path = _path(context, shard)
-    if not files.exists(path):
-        return None
-    result = msgspec.json.decode(files.read_bytes(path), type=kind)
-    return result if is_whole(context.out, result.entry, verify=verify) else None
+    result = read_sidecar(_path(context, shard), kind)
+    whole = result is not None and is_whole(context.out, result.entry, verify=verify)
+    return result if whole else None
 
 
 def _path(context: ShardContext, shard: int) -> str:

@@ -62,10 +62,17 @@ def find_earlier(config: DedupConfig, definitions: dict[str, str]) -> Earlier:
     """Read the manifests of the datasets in `dedup.against`.
 
     Raises:
-        RecipeError: one is no documents dataset, has no signature index, was made with other
+        RecipeError: there is nothing by which datasets could be held against each other, or one of
+            them is no documents dataset, has no signature index, was made with other
             definitions or another `[dedup.near]`, or is held against datasets that are not in the
             list before it.
     """
+    if (config.against or config.index) and not (config.exact.enabled or config.near.enabled):
+        key = "against" if config.against else "index"
+        raise RecipeError(
+            f"dedup.{key}: exact.enabled and near.enabled are both false, so no document is a"
+            f" duplicate of an earlier one; enable one of them, or leave out dedup.{key}"
+        )
     found = Earlier()
     for folder in config.against:
         try:
@@ -175,7 +182,10 @@ def index_table(table: pa.Table, orders: list[int], recipe: Any, bands: int) -> 
     """
     table = table.filter(table["error"].is_null())
     near = recipe.dedup.near
-    sets, bounds = shingle_sets(*flat(table["text"]), near.ngram, near.unit)
+    data, offsets = flat(table["text"])
+    if not near.enabled:  # nothing is ever compared but contents, by their hash
+        data, offsets = data[:0], np.zeros_like(offsets)
+    sets, bounds = shingle_sets(data, offsets, near.ngram, near.unit)
     eligible, _, _ = keep_order(table, recipe, 0)
     return pa.table(
         {

@@ -22,6 +22,7 @@ from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate.resolved import Graph, ResolveContext, by_bucket, check_count, read_partition
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import read_sidecar, write_sidecar
 
 LINK = np.dtype([("node", "<u8"), ("other", "<u8")])
 """An edge as one of its ends sees it; in files, `other` < `node`."""
@@ -48,14 +49,17 @@ def read_round(context: ResolveContext, number: int) -> Round | None:
     if number == 0:
         graph = read_graph(context)
         return Round(graph.edges, 1, graph.partitions) if graph else None
-    path = round_path(context, number)
-    return msgspec.json.decode(files.read_bytes(path), type=Round) if files.exists(path) else None
+    return read_sidecar(round_path(context, number), Round)
 
 
 def read_graph(context: ResolveContext) -> Graph | None:
     """Return what the verification left for more than one worker, if it did."""
-    path = context.graph("graph.json")
-    return msgspec.json.decode(files.read_bytes(path), type=Graph) if files.exists(path) else None
+    return read_sidecar(graph_path(context), Graph)
+
+
+def graph_path(context: ResolveContext) -> str:
+    """Return the path of what `read_graph` returns."""
+    return context.graph("graph.json")
 
 
 def links_path(context: ResolveContext, number: int, bucket: int) -> str:
@@ -71,12 +75,30 @@ def forget_links(context: ResolveContext, number: int) -> None:
             files.delete(links_path(context, number, bucket))
 
 
+def forget_damaged(context: ResolveContext) -> None:
+    """Delete the summaries of all rounds if the last one's edges are not as they were written."""
+    number = 0
+    while read_round(context, number + 1):
+        number += 1
+    last = read_round(context, number)
+    if number and last:
+        paths = [links_path(context, number, bucket) for bucket in last.buckets]
+        if not all(map(files.stands, paths)):
+            for each in range(1, number + 1):
+                files.delete(round_path(context, each))
+
+
 def read_links(context: ResolveContext, number: int, bucket: int) -> npt.NDArray[np.void]:
-    """Return the edges (`LINK`) in a file of a round."""
+    """Return the edges (`LINK`) in a file of a round.
+
+    Raises:
+        CorruptError: they are not as they were written.
+    """
     if number == 0:
         edges, _ = read_partition(context, bucket)
         return pack(edges["right"], edges["left"])
-    return np.frombuffer(files.read_bytes(links_path(context, number, bucket)), dtype=LINK)
+    packed = files.need_hashed(links_path(context, number, bucket), context.graph_folder)
+    return np.frombuffer(packed, dtype=LINK)
 
 
 def pack(node: npt.NDArray[np.uint64], other: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
@@ -140,7 +162,7 @@ class SmallStar(beam.DoFn):
         low, high, changes = small_star(rows["node"], rows["other"])
         if len(low):
             path = links_path(self._context, self._number, bucket)
-            files.write_atomic(path, pack(high, low).tobytes())
+            files.write_hashed(path, pack(high, low).tobytes())
         arrived, sent, _, before = add_counts([counts for _, counts in payloads])
         self._log.add(0, len(rows))
         yield 0, (bucket, len(low), (arrived, sent, len(rows), before + changes))
@@ -161,7 +183,7 @@ class FinishRound(beam.DoFn):
         check_count("rows of large stars", small, sent)
         edges = sum(part[1] for part in parts)
         done = Round(edges, changes, [part[0] for part in parts if part[1]])
-        files.write_atomic(round_path(self._context, self._number), msgspec.json.encode(done))
+        write_sidecar(round_path(self._context, self._number), done)
         yield edges
 
 

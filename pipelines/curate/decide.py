@@ -18,9 +18,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import files
 from pipelines.beam import beam
-from pipelines.curate.contract import LINK, Round, links_path, read_graph, read_round
+from pipelines.curate.contract import (
+    LINK,
+    Round,
+    graph_path,
+    read_graph,
+    read_links,
+    read_round,
+)
 from pipelines.curate.decisions import (
     DECISION,
     EDGE,
@@ -42,6 +48,7 @@ from pipelines.curate.resolved import (
     write_decisions,
 )
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import write_sidecar
 from shards.errors import ReconcileError
 
 Verified = tuple[int, int, int, int, int, int]
@@ -71,7 +78,7 @@ class Decide(beam.DoFn):
         used = [part[0] for part in parts if part[1]]
         graph = Graph(rows, sum(part[1] for part in parts), sum(part[2] for part in parts), used)
         if graph.edges > context.most_edges:
-            files.write_atomic(context.graph("graph.json"), msgspec.json.encode(graph))
+            write_sidecar(graph_path(context), graph)
         else:
             _decide_alone(context, graph)
         yield graph.edges
@@ -101,7 +108,7 @@ def _write_summary(
         nodes=nodes,
         clusters=clusters,
     )
-    files.write_atomic(summary_path(context.folder), msgspec.json.encode(summary))
+    write_sidecar(summary_path(context.folder), summary)
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -147,8 +154,7 @@ class JoinComponents(beam.DoFn):
         nodes = np.unique(found)
         links = np.empty(0, dtype=LINK)
         if bucket in self._buckets:
-            path = links_path(self._context, self._number, bucket)
-            links = np.sort(np.frombuffer(files.read_bytes(path), dtype=LINK), order="node")
+            links = np.sort(read_links(self._context, self._number, bucket), order="node")
         count = self._context.buckets
         for number, packed in by_bucket(_component(links, edges["left"]), edges, count):
             yield number, ("edges", packed)

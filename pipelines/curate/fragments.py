@@ -18,6 +18,7 @@ import xxhash
 
 from pipelines import files
 from pipelines.curate.plan import Plan
+from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.errors import CorruptError
 from shards.manifest import Counts
 
@@ -94,7 +95,7 @@ def fragment_bytes(table: pa.Table, shard: npt.NDArray[np.int64], shards: int) -
 def write_fragment(path: str, data: memoryview, info: FragmentInfo) -> None:
     """Write a fragment and then its sidecar."""
     files.write_atomic(path, data)
-    files.write_atomic(f"{path}.json", msgspec.json.encode(info))
+    write_sidecar(f"{path}.json", info)
 
 
 def read_info(path: str, *, verify: bool = True) -> FragmentInfo | None:
@@ -104,11 +105,8 @@ def read_info(path: str, *, verify: bool = True) -> FragmentInfo | None:
         path: the fragment's.
         verify: read and hash the fragment; without it, look at its size only.
     """
-    if not files.exists(f"{path}.json") or not files.exists(path):
-        return None
-    try:
-        info = msgspec.json.decode(files.read_bytes(f"{path}.json"), type=FragmentInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    info = read_sidecar(f"{path}.json", FragmentInfo)
+    if info is None or not files.exists(path):
         return None
     if not verify:
         return info if files.size(path) == info.bytes else None
@@ -129,8 +127,12 @@ def read_parts(
     return found, True
 
 
-def open_fragment(path: str) -> Fragment:
+def open_fragment(path: str, columns: list[str] | None = None) -> Fragment:
     """Open a fragment: memory-mapped on a local disk, read by batches elsewhere.
+
+    Args:
+        path: the fragment's.
+        columns: those that will be asked for: elsewhere no others are read, the text least of all.
 
     Raises:
         CorruptError: not an Arrow file any more.
@@ -139,7 +141,12 @@ def open_fragment(path: str) -> Fragment:
         if files.is_local(path):
             reader = pa.ipc.open_file(pa.memory_map(path))
         else:
-            reader = pa.ipc.open_file(pa.PythonFile(files.open_file(path), mode="r"))
+            file = pa.PythonFile(files.open_file(path), mode="r")
+            reader = pa.ipc.open_file(file)
+            if columns is not None:
+                wanted = [reader.schema.get_field_index(name) for name in columns]
+                options = pa.ipc.IpcReadOptions(included_fields=sorted(wanted))
+                reader = pa.ipc.open_file(file, options=options)
         return Fragment(reader, np.frombuffer(reader.schema.metadata[_BOUNDS], dtype="<i8"))
     except (pa.ArrowInvalid, FileNotFoundError, KeyError, TypeError) as error:
         raise CorruptError(

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pipelines import files
+from pipelines.sidecars import read_sidecar
 
 _SETTLED_NS = 2_000_000_000
 """A file that was written to less than 2 s before it was hashed may have been written to once more
@@ -50,13 +51,8 @@ def still_holds(known: HashedFile, now: tuple[int, int, int]) -> bool:
 
 
 def read_record(path: str) -> HashedFile | None:
-    """Read a record of an interrupted run; None if there is none, or it is of another version."""
-    if not files.exists(path):
-        return None
-    try:
-        return msgspec.json.decode(files.read_bytes(path), type=HashedFile)
-    except msgspec.DecodeError:
-        return None
+    """Read a record of an interrupted run; None if there is none that can be used."""
+    return read_sidecar(path, HashedFile)
 
 
 def committed_records(run: Mapping[str, Any]) -> dict[str, HashedFile]:

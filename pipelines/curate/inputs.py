@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import xxhash
 
 from pipelines import files
 from pipelines.beam import beam
-from pipelines.commit import WORK
+from pipelines.commit import WORK, check_name
 from pipelines.curate.hash_cache import (
     HashedFile,
     hashed_file,
@@ -20,6 +19,7 @@ from pipelines.curate.hash_cache import (
 from pipelines.progress import ProgressLog, progress_folder, show_progress
 from pipelines.recipe import CurateRecipe
 from pipelines.runners import JobOptions, RunnerOptions, run_pipeline
+from pipelines.sidecars import write_sidecar
 from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
 
@@ -47,7 +47,9 @@ def check_apart(found: list[tuple[str, int]], out: str) -> None:
 
     Raises:
         InputError: naming the first such file.
+        RecipeError: `out` can be no folder, see `check_name`.
     """
+    check_name(out)
     if not files.is_local(out):
         return
     folder = Path(out).resolve()
@@ -144,7 +146,7 @@ class HashFiles(beam.DoFn):
                 digest.update(chunk)
                 read += len(chunk)
         record = hashed_file(digest.hexdigest(), read, before)
-        files.write_atomic(_hash_path(self._folder, path), msgspec.json.encode(record))
+        write_sidecar(_hash_path(self._folder, path), record)
         self._log.add(size, 1)
         yield path
 

@@ -15,14 +15,15 @@ from pipelines.curate import fragments
 from pipelines.curate.against import find_earlier
 from pipelines.curate.evaluation import find_evaluation, identity, set_stats
 from pipelines.curate.hash_cache import HashedFile, committed_records
+from pipelines.curate.importance import resolve_importance
 from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, plain_hashes, stamps
 from pipelines.curate.numbers import numbers
 from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.reference import resolve_reference
-from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step
+from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step, step_stands
 from pipelines.curate.resolve import resolve_steps
-from pipelines.curate.resolved import ResolveContext, ResolveSummary, summary_path
+from pipelines.curate.resolved import ResolveContext, ResolveSummary, read_summary
 from pipelines.curate.scan import ScanContext, ScanRanges, with_fragments
 from pipelines.curate.stats import merge_stats
 from pipelines.curate.write import ShardResult, WriteContext, WriteShards, read_result
@@ -65,7 +66,7 @@ def _curate(
     started = time.time()
     before = stamps(found)
     asked = recipe
-    recipe = resolve_reference(recipe, out)
+    recipe = resolve_importance(resolve_reference(recipe, out), out)
     evaluation = find_evaluation(recipe.dedup.contamination)
     earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
     hashed = hash_inputs(found, out, options, _committed(out))
@@ -226,8 +227,12 @@ def _resolve(
     for label, build in resolve_steps(context, most_rows):
         how = alone if label.startswith("pair") else options
         _stage(label, 0, context.progress, how, build, unit=_UNITS.get(label, "rows"))
-    encoded = files.read_bytes(summary_path(context.folder))
-    return msgspec.json.decode(encoded, type=ResolveSummary), context.folder
+    summary = read_summary(context)
+    if summary is None:
+        raise ReconcileError(
+            "resolve ended but left no summary: the runner lost an element; run again"
+        )
+    return summary, context.folder
 
 
 def _in_process(options: JobOptions) -> JobOptions:
@@ -247,7 +252,7 @@ def _in_process(options: JobOptions) -> JobOptions:
 def _find_repeats(context: RepeatsContext, options: JobOptions) -> None:
     """Make the tables of repeated text, where the recipe asks for them."""
     for step in context.steps:
-        if not files.exists(context.path(step, "done")):
+        if not step_stands(context, step):
             build = partial(build_repeats, context=context, step=step)
             _stage(f"find-{step}", 0, context.progress, options, build)
             finish_step(context, step)

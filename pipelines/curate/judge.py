@@ -7,9 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dedup.config import NearConfig
-from pipelines import files
 from pipelines.curate.decisions import is_valid_split
-from pipelines.curate.resolved import decisions_path
+from pipelines.curate.resolved import read_decisions
 from pipelines.curate.scan import ScanContext, id_bytes, sort_key
 from pipelines.curate.schema import DETAIL, FOUND, OVERLAP, spans_schema
 from pipelines.filters import Rule, apply_rules, make_rules, rule_columns
@@ -24,9 +23,7 @@ def judged_shard(
     context: ScanContext, resolved: str, shard: int
 ) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """Gather and judge the rows of a shard; see `judge`."""
-    data = files.read_bytes(decisions_path(resolved, shard))
-    decisions = pa.ipc.open_file(pa.py_buffer(data)).read_all()
-    return judge(gather(context, shard), decisions, context)
+    return judge(gather(context, shard), read_decisions(resolved, shard), context)
 
 
 def gather(context: ScanContext, shard: int) -> pa.Table:

@@ -10,7 +10,10 @@ reads the band hashes of the fragments again (4 % of the text), and finished buc
 are not made again. A cluster's shuffle has no such limit, and takes all in one pass.
 """
 
+import struct
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +28,8 @@ from pipelines.curate.numbers import numbers
 from pipelines.curate.resolved import ResolveContext
 from pipelines.curate.scan import id_bytes
 from pipelines.progress import ProgressLog
-from shards.errors import ReconcileError
+from shards.errors import CorruptError, ReconcileError
+from shards.hashing import xxh128
 
 MOST_ROWS = 4_000_000
 """Rows of 32 bytes that one pass of a local runner groups. Measured on 11.8 M rows of 2.5 GB of
@@ -34,6 +38,10 @@ text: the in-process runner takes 650 MB for them (lists, encoded groups and the
 
 ROW = np.dtype([("hash", "<u8"), ("content", "<u8"), ("place", "<u8"), ("rank", "<i8")])
 PAIR = np.dtype([("left", "<u8"), ("right", "<u8"), ("exact", "?")])
+_HEAD = struct.Struct("<4q16s16s")
+"""A file of pairs begins with one for each partition: rows and pairs of the whole bucket, which of
+its pairs are the partition's (start, end), the xxh3-128 of those, and that of the head before it.
+So a worker that reads its partition only knows that what it read is as it was written."""
 
 KeepOrder = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
@@ -51,7 +59,7 @@ def passes(context: ResolveContext, most_rows: int) -> list[Pass]:
     count = min(max(count, 1), buckets)
     parts: list[Pass] = [[] for _ in range(count)]
     for bucket in range(2 * buckets):
-        if not files.exists(pairs_path(context, bucket)):
+        if not pairs_stand(context, bucket):
             parts[bucket % buckets * count // buckets].append(bucket)
     return [part for part in parts if part]
 
@@ -99,7 +107,7 @@ class EmitRows(beam.DoFn):
             return table, index_order(table, earlier), np.ones(len(table), dtype=bool)
         recipe = self._context.scan.recipe
         columns = list(dict.fromkeys(["content_hash", "bands", "error", *keep_columns(recipe)]))
-        table = self._context.scan.open(number).reader.read_all().select(columns)
+        table = self._context.scan.open(number, columns).reader.read_all().select(columns)
         order = keep_order(table, recipe, self._context.order_of(number))
         return table, order, np.asarray(table["error"].is_null())
 
@@ -172,22 +180,57 @@ def write_pairs(
     partition = partition_of(pairs, context.places)
     order = np.argsort(partition, kind="stable")
     bounds = np.searchsorted(partition[order], np.arange(context.places + 1))
-    header = np.r_[rows, bounds].astype("<i8").tobytes()
-    files.write_atomic(pairs_path(context, bucket), header + pairs[order].tobytes())
+    packed = memoryview(pairs[order].tobytes())
+    heads = [
+        _head(rows, len(pairs), start, end, packed[start * PAIR.itemsize : end * PAIR.itemsize])
+        for start, end in pairwise(bounds.tolist())
+    ]
+    files.write_atomic(pairs_path(context, bucket), b"".join((*heads, packed)))
+
+
+def _head(rows: int, pairs: int, start: int, end: int, packed: bytes | memoryview) -> bytes:
+    head = _HEAD.pack(rows, pairs, start, end, xxh128(packed), b"")[:-16]
+    return head + xxh128(head)
 
 
 def read_pairs(
     context: ResolveContext, bucket: int, partition: int
 ) -> tuple[npt.NDArray[np.void], int, int]:
-    """Return a bucket's pairs of one partition, and all of its rows and pairs, for the count."""
-    # Its header: the rows that the bucket had, and the partitions' bounds.
-    header = 8 * (context.places + 2)
-    with files.open_file(pairs_path(context, bucket)) as file:
-        rows, *bounds = np.frombuffer(file.read(header), dtype="<i8").tolist()
-        start, end = bounds[partition], bounds[partition + 1]
-        file.seek(header + start * PAIR.itemsize)
-        pairs = np.frombuffer(file.read((end - start) * PAIR.itemsize), dtype=PAIR)
-    return pairs, rows, bounds[-1]
+    """Return a bucket's pairs of one partition, and all of its rows and pairs, for the count.
+
+    Raises:
+        CorruptError: they are not as they were written.
+    """
+    path = pairs_path(context, bucket)
+    with files.open_file(path) as file:
+        found = _read_partition(file, context.places, partition)
+    if found is None:
+        raise CorruptError(
+            f"{path}: its bytes do not match their hash; delete this file and run again"
+        )
+    return found
+
+
+def _read_partition(
+    file: BinaryIO, places: int, partition: int
+) -> tuple[npt.NDArray[np.void], int, int] | None:
+    file.seek(partition * _HEAD.size)
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size or xxh128(head[:-16]) != head[-16:]:
+        return None
+    rows, count, start, end, digest, _ = _HEAD.unpack(head)
+    file.seek(places * _HEAD.size + start * PAIR.itemsize)
+    packed = file.read((end - start) * PAIR.itemsize)
+    return (np.frombuffer(packed, dtype=PAIR), rows, count) if xxh128(packed) == digest else None
+
+
+def pairs_stand(context: ResolveContext, bucket: int) -> bool:
+    """Tell whether the pairs of a bucket can be taken up, by the rule of `files.stands`."""
+    path, places = pairs_path(context, bucket), context.places
+    if not files.exists(path) or not files.is_local(path):
+        return files.exists(path)
+    with files.open_file(path) as file:
+        return all(_read_partition(file, places, partition) for partition in range(places))
 
 
 def build_pairs(pipeline: beam.Pipeline, context: ResolveContext, buckets: Pass) -> None:

@@ -14,6 +14,7 @@ from pipelines.quality import definitions as signal_definitions
 from pipelines.quality.reference import Reference, decode, encode, sample, train_reference
 from pipelines.readers import plan_ranges, read_range
 from pipelines.recipe import CurateRecipe, InputConfig
+from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.errors import InputError, RecipeError
 from shards.hashing import stable_hash
 
@@ -119,7 +120,7 @@ def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
         if config.base_paths
         else files.expand(recipe.input.paths)
     )
-    inputs = {path: _hash(path) for path, _ in (*good, *base)}
+    inputs = {path: hash_file(path) for path, _ in (*good, *base)}
     identity = {
         "good": [inputs[path] for path, _ in good],
         "base": [inputs[path] for path, _ in base],
@@ -130,23 +131,42 @@ def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
         "definitions": signal_definitions(recipe.signals),
     }
     path = files.join(out, WORK, f"reference-{stable_hash(identity)}")
-    if not files.exists(path):
+    if not model_stands(path):
         masked = recipe.signals.mask_pii
         texts, sources = sample(
-            item for file in good for item in _read(*file, recipe.input, masked=masked)
+            item for file in good for item in read_documents(*file, recipe.input, masked=masked)
         )
         trained = train_reference(
             texts,
             sources,
-            _read_base(base, inputs, recipe),
+            read_base(base, inputs, recipe),
             recipe.signals.zstd_level,
             _masks(recipe.signals),
         )
-        files.write_atomic(path, encode(trained))
+        save_model(path, encode(trained))
     return path
 
 
-def _hash(path: str) -> str:
+class _Saved(msgspec.Struct, frozen=True):
+    """Sidecar of a trained model: the xxh3-128 (hex) of its file."""
+
+    hash: str
+
+
+def save_model(path: str, data: bytes) -> None:
+    """Write a model for the runs that go on, and then its sidecar."""
+    files.write_atomic(path, data)
+    write_sidecar(f"{path}.json", _Saved(xxhash.xxh3_128_hexdigest(data)))
+
+
+def model_stands(path: str) -> bool:
+    """Tell whether an earlier run has saved a model, and it is as it was written."""
+    saved = read_sidecar(f"{path}.json", _Saved)
+    return saved is not None and files.exists(path) and hash_file(path) == saved.hash
+
+
+def hash_file(path: str) -> str:
+    """Return the xxh3-128 of a file's bytes, hex."""
     digest = xxhash.xxh3_128()
     with files.open_file(path) as file:
         while chunk := file.read(_RANGE_BYTES):
@@ -154,7 +174,7 @@ def _hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def _read_base(
+def read_base(
     found: list[tuple[str, int]], hashes: dict[str, str], recipe: CurateRecipe
 ) -> list[bytes]:
     """Read the base: each file gives its share of `BASE_BYTES`, so that what is read depends on
@@ -164,7 +184,7 @@ def _read_base(
     texts: list[bytes] = []
     for path, size in found:
         left = BASE_BYTES * size // max(total, 1)
-        documents = _read(
+        documents = read_documents(
             path, size, recipe.input, masked=recipe.signals.mask_pii, by_hash=hashes[path]
         )
         while left > 0 and (item := next(documents, None)) is not None:
@@ -173,7 +193,7 @@ def _read_base(
     return texts
 
 
-def _read(
+def read_documents(
     path: str, size: int, config: InputConfig, *, masked: bool, by_hash: str = ""
 ) -> Iterator[tuple[bytes, str]]:
     """Yield a file's documents, `masked` as the scan masks them, and their sources.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -38,7 +39,8 @@ from pipelines.curate.judge import judged_shard
 from pipelines.curate.numbers import numbers
 from pipelines.curate.scan import ScanContext, id_bytes
 from pipelines.progress import ProgressLog
-from shards.errors import ReconcileError
+from pipelines.sidecars import read_sidecar, write_sidecar
+from shards.errors import CorruptError, ReconcileError
 from shards.text import flat
 
 BUCKETS = 64
@@ -74,6 +76,12 @@ class RepeatsContext(Context, frozen=True):
     def path(self, step: Step, name: str) -> str:
         """Return the path of one of a step's files."""
         return files.join(self.resolved, step, name)
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """Written last by a step: the passages in its tables, each as often as it occurs."""
+
+    passages: int
 
 
 def document_keys(table: pa.Table) -> UInt64:
@@ -152,7 +160,7 @@ class MergeTables(beam.DoFn):
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
         path = self._context.path(self._step, f"table-{bucket:02d}.arrow")
-        files.write_atomic(path, sink.getvalue())
+        files.write_hashed(path, memoryview(sink.getvalue()))
         yield bucket
 
 
@@ -180,23 +188,34 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
                 f"{step} of shard {shard} are missing: the runner lost an element; run again"
             )
         sent += int(files.read_bytes(path))
-    got = sum(
-        int(table.schema.metadata[b"passages"])
-        for table in _tables(files.join(context.resolved, step))
-    )
+    got = _count(context, step)
     if sent != got:
         raise ReconcileError(
             f"{sent} {step} were found but {got} arrived in buckets: the runner lost elements;"
             " run again"
         )
-    files.write_atomic(context.path(step, "done"), b"")
+    write_sidecar(context.path(step, "done.json"), _Done(got))
+
+
+def step_stands(context: RepeatsContext, step: Step) -> bool:
+    """Tell whether an earlier run has finished a step, and its tables are as they were written."""
+    done = read_sidecar(context.path(step, "done.json"), _Done)
+    try:
+        return done is not None and done.passages == _count(context, step)
+    except CorruptError:
+        return False
+
+
+def _count(context: RepeatsContext, step: Step) -> int:
+    tables = _tables(files.join(context.resolved, step))
+    return sum(int(table.schema.metadata[b"passages"]) for table in tables)
 
 
 def _tables(folder: str) -> Iterator[pa.Table]:
     for bucket in range(BUCKETS):
         path = files.join(folder, f"table-{bucket:02d}.arrow")
         if files.exists(path):
-            yield pa.ipc.open_file(pa.py_buffer(files.read_bytes(path))).read_all()
+            yield pa.ipc.open_file(pa.py_buffer(files.need_hashed(path, folder))).read_all()
 
 
 def load_table(context: RepeatsContext, step: Step) -> PassageTable:

@@ -24,10 +24,15 @@ import pyarrow as pa
 from dedup.shingles import shingle_sets
 from dedup.verify import Float32, similarities
 from dedup.words import Int64, UInt64
-from pipelines import files
 from pipelines.beam import beam
 from pipelines.curate.against import index_order, take_index, taken_sets
-from pipelines.curate.contract import build_round, forget_links, read_graph, read_round
+from pipelines.curate.contract import (
+    build_round,
+    forget_damaged,
+    forget_links,
+    read_graph,
+    read_round,
+)
 from pipelines.curate.decide import Decide, Verified, build_decide
 from pipelines.curate.decisions import EDGE, NODE
 from pipelines.curate.keep import keep_columns, keep_order
@@ -36,16 +41,24 @@ from pipelines.curate.pairs import MOST_ROWS, build_pairs, check_pass, passes, r
 from pipelines.curate.resolved import (
     NO_SHARD,
     ResolveContext,
-    summary_path,
+    partition_stands,
+    read_summary,
     write_partition,
 )
 from pipelines.curate.scan import id_bytes, shard_of
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.text import flat
 
 CHUNK_BYTES = 64 << 20
 """Bytes of text that one comparison takes (shingle sets are about as large): more pairs than that
 are verified one chunk after the other."""
+
+
+class _Partition(msgspec.Struct, frozen=True):
+    """Written last by the verification of a partition."""
+
+    counts: Verified
 
 
 class VerifyPairs(beam.DoFn):
@@ -59,8 +72,8 @@ class VerifyPairs(beam.DoFn):
 
     def process(self, partition: int) -> Iterator[tuple[int, Verified]]:
         done = self._context.graph(f"verified-{partition:02d}.json")
-        if files.exists(done):
-            yield 0, msgspec.json.decode(files.read_bytes(done), type=Verified)
+        if (known := read_sidecar(done, _Partition)) and self._stands(known.counts):
+            yield 0, known.counts
             return
         buckets = range(2 * self._context.buckets)
         read = [read_pairs(self._context, bucket, partition) for bucket in buckets]
@@ -84,8 +97,13 @@ class VerifyPairs(beam.DoFn):
         own = read[partition :: self._context.partitions]  # each bucket is counted by one
         counts = (sum(part[1] for part in own), sum(part[2] for part in own), len(arrived))
         result = (partition, len(edges), len(nodes), *counts)
-        files.write_atomic(done, msgspec.json.encode(result))
+        write_sidecar(done, _Partition(result))
         yield 0, result
+
+    def _stands(self, known: Verified) -> bool:
+        """Tell whether the files that a partition has left are as they were written."""
+        partition, edges, *_ = known
+        return not edges or partition_stands(self._context, partition, hashed=True)
 
     def _chunks(self, pairs: npt.NDArray[np.void]) -> Iterator[slice]:
         """Cut sorted pairs into runs whose texts are about `CHUNK_BYTES`."""
@@ -175,7 +193,7 @@ class VerifyPairs(beam.DoFn):
         earlier = self._context.earlier(index)
         if earlier:
             return take_index(earlier, rows, columns)
-        return self._context.scan.open(index).take(rows, columns)
+        return self._context.scan.open(index, columns).take(rows, columns)
 
 
 def _join_sets(parts: list[tuple[UInt64, Int64]]) -> tuple[UInt64, Int64]:
@@ -216,17 +234,19 @@ def resolve_steps(
     Raises:
         ReconcileError: a bucket left no file.
     """
-    if files.exists(summary_path(context.folder)):
+    if read_summary(context):
         return
-    if not read_graph(context):
+    graph = read_graph(context)
+    if not graph or not all(partition_stands(context, number) for number in graph.partitions):
         todo = passes(context, MOST_ROWS if most_rows is None else most_rows)
         for number, buckets in enumerate(todo, start=1):
             label = "pair" if len(todo) == 1 else f"pair-{number}"
             yield label, partial(build_pairs, context=context, buckets=buckets)
             check_pass(context, buckets)
         yield "verify", partial(build_verify, context=context)
-    if files.exists(summary_path(context.folder)):
+    if read_summary(context):
         return
+    forget_damaged(context)
     number = 0
     while (done := read_round(context, number)) and done.changes:
         number += 1

@@ -17,6 +17,7 @@ from pipelines.context import Context
 from pipelines.curate.against import EarlierShard
 from pipelines.curate.decisions import EDGE, NODE, Cluster, decision_table
 from pipelines.curate.scan import ScanContext
+from pipelines.sidecars import read_sidecar
 from shards.errors import ReconcileError
 
 LEAST_BUCKETS = 64
@@ -84,7 +85,12 @@ class ResolveContext(Context, frozen=True):
 
     def graph(self, name: str) -> str:
         """Return the path of a file about the edges between these fragments' documents."""
-        return files.join(self.folder, f"graph-{self.scan.layout}", name)
+        return files.join(self.graph_folder, name)
+
+    @property
+    def graph_folder(self) -> str:
+        """The folder of those files."""
+        return files.join(self.folder, f"graph-{self.scan.layout}")
 
 
 class ResolveSummary(msgspec.Struct, frozen=True):
@@ -126,7 +132,36 @@ def write_decisions(folder: str, shard: int, rows: npt.NDArray[np.void]) -> None
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    files.write_atomic(decisions_path(folder, shard), sink.getvalue())
+    files.write_hashed(decisions_path(folder, shard), memoryview(sink.getvalue()))
+
+
+def read_decisions(folder: str, shard: int) -> pa.Table:
+    """Read one shard's decisions (`DECISION_SCHEMA`).
+
+    Raises:
+        CorruptError: they are not as they were written.
+    """
+    data = files.need_hashed(decisions_path(folder, shard), summary_path(folder))
+    return pa.ipc.open_file(pa.py_buffer(data)).read_all()
+
+
+def read_summary(context: ResolveContext) -> ResolveSummary | None:
+    """Return the summary of a resolve stage whose decisions stand, else None."""
+    folder, shards = context.folder, range(context.scan.plan.shards)
+    summary = read_sidecar(summary_path(folder), ResolveSummary)
+    if summary is None or not all(files.stands(decisions_path(folder, n)) for n in shards):
+        return None
+    return summary
+
+
+def edges_path(context: ResolveContext, number: int) -> str:
+    """Return the path of a partition's verified edges."""
+    return context.graph(f"edges-{number:02d}")
+
+
+def nodes_path(context: ResolveContext, number: int) -> str:
+    """Return the path of the documents at the ends of a partition's edges."""
+    return context.graph(f"nodes-{number:02d}")
 
 
 def write_partition(
@@ -136,17 +171,29 @@ def write_partition(
     nodes: npt.NDArray[np.void],
 ) -> None:
     """Write the verified edges of a partition and the nodes at their ends."""
-    files.write_atomic(context.graph(f"edges-{number:02d}"), edges.tobytes())
-    files.write_atomic(context.graph(f"nodes-{number:02d}"), nodes.tobytes())
+    files.write_hashed(edges_path(context, number), edges.tobytes())
+    files.write_hashed(nodes_path(context, number), nodes.tobytes())
 
 
 def read_partition(
     context: ResolveContext, number: int
 ) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
-    """Return a partition's (edges, nodes): `EDGE` and `NODE` rows."""
-    edges = files.read_bytes(context.graph(f"edges-{number:02d}"))
-    nodes = files.read_bytes(context.graph(f"nodes-{number:02d}"))
+    """Return a partition's (edges, nodes): `EDGE` and `NODE` rows.
+
+    Raises:
+        CorruptError: they are not as they were written.
+    """
+    edges = files.need_hashed(edges_path(context, number), context.graph_folder)
+    nodes = files.need_hashed(nodes_path(context, number), context.graph_folder)
     return np.frombuffer(edges, dtype=EDGE), np.frombuffer(nodes, dtype=NODE)
+
+
+def partition_stands(context: ResolveContext, number: int, *, hashed: bool = False) -> bool:
+    """Tell whether a partition's files can be taken up: by `files.stands`, or always by hash."""
+    paths = edges_path(context, number), nodes_path(context, number)
+    if hashed:
+        return all(files.read_hashed(path) is not None for path in paths)
+    return all(map(files.stands, paths))
 
 
 def by_bucket(

@@ -36,7 +36,7 @@ from pipelines.curate.plan import Plan
 from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
 from pipelines.progress import ProgressLog
-from pipelines.quality import compute_signals, pii
+from pipelines.quality import compute_signals, pii, url_lists
 from pipelines.readers import read_range
 from pipelines.recipe import CurateRecipe
 from shards.errors import InputError
@@ -77,9 +77,9 @@ class ScanContext(Context, frozen=True):
         """The work folder."""
         return self.work
 
-    def open(self, number: int) -> Fragment:
-        """Open fragment `number`."""
-        return open_fragment(fragment_path(self.work, self.plan, self.fragments[number]))
+    def open(self, number: int, columns: list[str] | None = None) -> Fragment:
+        """Open fragment `number`, see `open_fragment`."""
+        return open_fragment(fragment_path(self.work, self.plan, self.fragments[number]), columns)
 
 
 def with_fragments(context: ScanContext, parts: list[Part]) -> ScanContext:
@@ -159,7 +159,8 @@ def measure(batch: pa.RecordBatch, index: int, context: ScanContext) -> pa.Table
         "detail": detail,
     }
     measured = compute_signals(data, offsets, signals, load_reference(signals))
-    for name, values in {**measured, **masked}.items():
+    listed = url_lists.compute(signals.url_lists, batch["url"].to_pylist())
+    for name, values in {**measured, **masked, **listed}.items():
         columns[name] = pa.array(values, mask=~readable)
     contamination = context.recipe.dedup.contamination
     columns |= evaluation_columns(data, offsets, context.evaluation, contamination)

@@ -27,6 +27,7 @@ from pipelines.curate.scan import ScanContext
 from pipelines.curate.schema import dropped_schema, kept_schema, spans_schema
 from pipelines.curate.stats import shard_stats
 from pipelines.progress import ProgressLog
+from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.hashing import block_hashes
 from shards.manifest import Counts, ShardEntry
 
@@ -140,7 +141,7 @@ class WriteShards(beam.DoFn):
         result = read_result(context, shard)
         if result is None:
             result = self._write(shard)
-            files.write_atomic(result_path(context, shard), msgspec.json.encode(result))
+            write_sidecar(result_path(context, shard), result)
         self._log.add(
             sum(count.bytes_read for count in result.sources.values()),
             sum(count.read for count in result.sources.values()),
@@ -224,9 +225,8 @@ def read_result(context: WriteContext, shard: int, *, verify: bool = True) -> Sh
 
     With `verify` the files are read and hashed; without it, their sizes are looked at.
     """
-    path = result_path(context, shard)
-    if not files.exists(path):
-        return None
-    result = msgspec.json.decode(files.read_bytes(path), type=ShardResult)
-    whole = all(is_whole(context.out, entry, verify=verify) for entry in result.entries)
+    result = read_sidecar(result_path(context, shard), ShardResult)
+    whole = result is not None and all(
+        is_whole(context.out, entry, verify=verify) for entry in result.entries
+    )
     return result if whole else None

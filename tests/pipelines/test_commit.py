@@ -8,6 +8,7 @@ import pytest
 
 from pipelines import commit
 from pipelines.commit import WORK, check_output, collect_garbage, own_output
+from pipelines.curate.inputs import check_apart
 from shards.errors import DatasetError, PlatformError, RecipeError
 from shards.manifest import MANIFEST
 
@@ -56,6 +57,24 @@ def test_a_name_alone_makes_no_folder_ours(tmp_path, name):
     with pytest.raises(RecipeError, match="not an Assay dataset"):
         check_output(str(tmp_path), "documents")
     assert mine.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "is empty; name a folder"),
+        (os.fsdecode(b"o\xff"), r"b'o\\xff': the name is not UTF-8"),
+        ("x" * 300, "x{200}: File name too long"),
+        ("loop", "Symlink loop"),
+    ],
+)
+def test_a_name_that_can_be_no_folder_is_refused(tmp_path, monkeypatch, name, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    for check in (lambda: check_output(name, "documents"), lambda: check_apart([], name)):
+        with pytest.raises(RecipeError, match=words):
+            check()
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 def test_a_pattern_on_a_remote_store_is_refused():

@@ -10,7 +10,8 @@ from pipelines import files
 from pipelines.commands.curate import curate_command
 from pipelines.commands.score import score_command
 from pipelines.commands.tokenize import tokenize_command
-from shards.errors import InputError, PlatformError
+from shards.errors import CorruptError, InputError, PlatformError
+from tests.pipelines.damage import every_damage
 
 
 def test_write_is_atomic_and_leaves_no_partial_file(tmp_path):
@@ -104,3 +105,19 @@ def test_delete_takes_its_path_as_it_is(tmp_path):
 def test_open_file_names_a_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"gone\.txt: cannot be opened: No such file"):
         files.open_file(str(tmp_path / "gone.txt"))
+
+
+@pytest.mark.parametrize("data", [b"", b"some rows"])
+def test_a_hashed_file_is_none_after_any_damage(tmp_path, data):
+    path = tmp_path / "rows"
+    assert files.read_hashed(str(path)) is None
+    assert not files.stands(str(path))
+    files.write_hashed(str(path), data)
+    good = path.read_bytes()
+    assert files.need_hashed(str(path), "x") == data
+    for bad in every_damage(good):
+        path.write_bytes(bad)
+        assert files.read_hashed(str(path)) is None
+        assert not files.stands(str(path))
+    with pytest.raises(CorruptError, match=r"rows: is missing, or its bytes .*; delete the-folder"):
+        files.need_hashed(str(path), "the-folder")

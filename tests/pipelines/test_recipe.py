@@ -1,7 +1,9 @@
 """The curate job's tables: mistakes are found before a file is opened."""
 
+import msgspec
 import pytest
 
+from pipelines.quality import SignalsConfig, known_signals
 from pipelines.recipe import curate_recipe, definitions, hashed_recipe
 from shards.errors import RecipeError
 
@@ -40,3 +42,17 @@ def test_where_a_word_list_lies_is_not_hashed_but_its_name_and_content_are(tmp_p
     assert hashed("bad", "y.txt", "word\n") == first
     assert hashed("bad", "y.txt", "other\n") != first
     assert hashed("good", "y.txt", "word\n") != first
+
+
+def test_a_hashed_recipe_names_the_columns_and_no_file(tmp_path):
+    (tmp_path / "sites").write_text("example.org\n")
+    table = {
+        "word_lists": {"bad": str(tmp_path / "sites")},
+        "url_lists": {"adult": [str(tmp_path / "sites")]},
+        "importance": {"books": {"paths": [str(tmp_path / "sites")]}},
+    }
+    recipe = curate_recipe({"input": {"paths": ["a"]}, "signals": table})
+    plain = hashed_recipe(recipe)["signals"]
+    assert str(tmp_path) not in str(plain)
+    # The report tells columns' meanings by it.
+    assert known_signals(msgspec.convert(plain, SignalsConfig)) == known_signals(recipe.signals)

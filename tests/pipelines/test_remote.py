@@ -1,13 +1,18 @@
 """Inputs and outputs on a store of objects: the same datasets, skipped and repaired alike."""
 
+import io
+from collections import Counter
+
 import pytest
 
+from pipelines.curate import job
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
 from pipelines.tokenize import TokenizeConfig, tokenize
 from shards.errors import DatasetError
-from tests.pipelines.memory_files import OBJECTS
+from tests.pipelines.conftest import write_jsonl
+from tests.pipelines.memory_files import OBJECTS, MemoryFileSystem
 from tokenizer.config import TokenizerConfig
 from tokenizer.job import train_tokenizer
 
@@ -60,3 +65,42 @@ def test_a_finished_dataset_is_skipped_and_a_broken_one_made_again(remote):
 def test_a_folder_without_a_manifest_is_named(remote, tmp_path):
     with pytest.raises(DatasetError, match=r"memory://nowhere: not a dataset"):
         tokenize("memory://nowhere", str(tmp_path), "memory://out/t", TokenizeConfig(), QUIET)
+
+
+class Counting(io.BytesIO):
+    """An object whose read bytes are counted under a name."""
+
+    def __init__(self, data, counts, name):
+        super().__init__(data)
+        self._counts, self._name = counts, name
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self._counts[self._name] += len(data)
+        return data
+
+
+def test_pair_reads_no_texts_and_verify_reads_them_once(tmp_path, monkeypatch):
+    text = " ".join(f"word{number}" for number in range(9_000))
+    path = write_jsonl(tmp_path / "in.jsonl", [{"text": f"{text} {n}"} for n in range(4)])
+    OBJECTS.clear()
+    OBJECTS["memory://in/in.jsonl"] = path.read_bytes()
+    read, labels = Counter(), [""]
+    real = job._stage
+
+    def open_counted(_self, path, *_arguments, **_options):
+        name = labels[-1] if "/fragments/" in path else path
+        return Counting(OBJECTS[path], read, name)
+
+    def stage(label, *arguments, **options):
+        labels.append(label)
+        real(label, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", open_counted)
+    monkeypatch.setattr(job, "_stage", stage)
+    manifest, _ = curate(recipe("memory://in/*"), "memory://out/docs", QUIET)
+    OBJECTS.clear()
+    size = manifest.content.total.bytes_read
+    assert size > 300_000
+    assert 0 < read["pair"] < size / 20
+    assert size <= read["verify"] < size * 1.2

@@ -1,14 +1,16 @@
-"""A sidecar counts as long as its shard is what it says."""
+"""A sidecar counts as long as it and its shard are what was written."""
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from pipelines.commit import shard_path
-from pipelines.sidecars import read_result, write_result
+from pipelines.sidecars import read_result, read_sidecar, write_result, write_sidecar
 from shards.manifest import ShardEntry
 from shards.tokens import shard_entry
+from tests.pipelines.damage import every_damage
 
 
 class Where(msgspec.Struct):
@@ -34,3 +36,26 @@ def test_a_finished_shard_is_found_until_it_changes(tmp_path, verify):
         found = read_result(where, 3, Result, verify=verify)
         assert found == (Result(entry) if whole else None)
     assert read_result(where, 2, Result, verify=verify) is None
+
+
+class Facts(msgspec.Struct):
+    rows: int
+    names: list[str]
+
+
+def test_a_sidecar_is_json_and_none_after_any_damage(tmp_path):
+    path = tmp_path / "facts.json"
+    assert read_sidecar(str(path), Facts) is None
+    facts = Facts(3, ["naïve", '"'])
+    write_sidecar(str(path), facts)
+    assert read_sidecar(str(path), Facts) == facts
+    good = path.read_bytes()
+    assert list(json.loads(good)) == ["check", "rows", "names"]
+    for bad in every_damage(good):
+        path.write_bytes(bad)
+        assert read_sidecar(str(path), Facts) is None
+
+
+def test_a_sidecar_of_another_version_is_none(tmp_path):
+    write_sidecar(str(tmp_path / "a"), Facts(3, []))
+    assert read_sidecar(str(tmp_path / "a"), Result) is None

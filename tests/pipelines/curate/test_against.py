@@ -101,6 +101,18 @@ def test_containment_goes_by_the_index_too(parts, tmp_path):
     assert part == {name: whole[name] for name in part}
 
 
+def test_equal_contents_alone_go_by_an_index_without_sets(parts, tmp_path):
+    near = {"enabled": False}
+    run(tmp_path / "1", parts[0], near=near)
+    run(tmp_path / "2", *parts[2:], against=[tmp_path / "1"], near=near)
+    run(tmp_path / "all", parts[0], *parts[2:], near=near)
+    whole, part = rows(tmp_path / "all"), rows(tmp_path / "2")
+    assert part == {name: whole[name] for name in part}
+    matched = {row["matched"] for row in part.values() if row.get("reason") == "exact_duplicate"}
+    assert matched & set(rows(tmp_path / "1"))
+    assert not any(pq.read_table(tmp_path / "1" / "index")["set"].to_pylist())
+
+
 def test_without_an_index_nothing_changes_but_the_index(parts, tmp_path):
     indexed, plain = run(tmp_path / "1", parts[0]), run(tmp_path / "2", parts[0], index=False)
     assert indexed.content.shards["kept"] == plain.content.shards["kept"]
@@ -125,6 +137,10 @@ def test_what_does_not_fit_is_refused(parts, tmp_path):
     for index, against in ((False, [tmp_path / "1"]), (True, [])):
         with pytest.raises(RecipeError, match=r"near\.keep = 'longest'"):
             run(out, parts[2], against=against, near={"keep": "longest"}, index=index)
+    off = {"near": {"enabled": False}, "exact": {"enabled": False}}
+    for index, against, key in ((True, [], "index"), (False, [tmp_path / "1"], "against")):
+        with pytest.raises(RecipeError, match=rf"dedup\.{key}: exact.enabled and near.enabled are"):
+            run(out, parts[2], against=against, index=index, **off)
     with pytest.raises(RecipeError, match=r"repeats\.unit = 'line'"):
         run(out, parts[2], against=[tmp_path / "1"], repeats={"unit": "line"})
 

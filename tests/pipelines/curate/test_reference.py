@@ -15,6 +15,7 @@ from pipelines.recipe import curate_recipe, hashed_recipe
 from pipelines.runners import JobOptions
 from shards.errors import InputError, RecipeError
 from tests.pipelines.conftest import make_documents, write_jsonl
+from tests.pipelines.damage import some_damage
 
 
 @pytest.fixture
@@ -164,3 +165,13 @@ def test_a_table_with_no_or_two_meanings_is_refused(corpus, reference, message):
         recipe_for(corpus, reference)
     with pytest.raises(RecipeError, match="ref_bpb: no such signal"):
         curate_recipe({"input": {"paths": ["x"]}, "filters": {"bounds": {"ref_bpb": {"max": 2}}}})
+
+
+def test_a_damaged_one_of_an_earlier_run_is_trained_again(corpus, good, tmp_path):
+    recipe = recipe_for(corpus, {"paths": [str(good)]})
+    first = resolve_reference(recipe, str(tmp_path / "out")).signals.reference
+    for name in (first.model, f"{first.model}.json"):
+        for seed in range(6):
+            path = Path(name)
+            path.write_bytes(some_damage(path.read_bytes(), seed))
+            assert resolve_reference(recipe, str(tmp_path / "out")).signals.reference == first
