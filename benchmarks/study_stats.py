@@ -6,17 +6,28 @@ Each study is made of noise with the sizes that the demo's study has, and goes t
 functions that `assay study` uses. Its arms are compared with one control, so its tests depend on
 each other. In a *null* study no arm differs; the false-positive rate counts the studies in which
 *any* arm is called better or worse. In a *planted* one the first arm is better by exactly what the
-power calculation says can be seen with a chance of 80 %. Prints a table and, last, one JSON object.
+power calculation says can be seen with a chance of 80 %. In a world with sources all this is of
+the intervals by source: any arm on any source, and an effect in the last source alone. Prints a
+table and, last, one JSON object.
 """
 
 import argparse
 import json
+import math
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.stats import Floats, Ints, effective_documents, paired_differences, verdict_of
+from trainer.stats import (
+    Difference,
+    Floats,
+    Ints,
+    effective_documents,
+    paired_differences,
+    source_differences,
+    verdict_of,
+)
 from trainer.study_power import detectable_difference
 
 LEVEL = 0.05
@@ -28,7 +39,8 @@ class World(NamedTuple):
     """Where studies come from; standard deviations in bits per byte.
 
     `size_sigma` is that of ln(bytes); noise is Student's t with 5 degrees of freedom, since real
-    differences have heavy tails.
+    differences have heavy tails. `sources` are the documents of each source, `documents` in all,
+    where arms are compared by source.
     """
 
     name: str
@@ -39,6 +51,7 @@ class World(NamedTuple):
     document_sd: float
     joint_sd: float
     size_sigma: float
+    sources: tuple[int, ...] = ()
 
 
 WORLDS = (
@@ -47,6 +60,8 @@ WORLDS = (
     World("two seeds, one arm", 2, 85, 1, 0.007, 0.04, 0.02, 1.2),
     World("documents decide", 3, 40, 2, 0.0005, 0.08, 0.02, 1.5),
     World("seeds decide", 3, 300, 2, 0.02, 0.01, 0.01, 1.0),
+    World("by source", 3, 141, 3, 0.007, 0.04, 0.02, 1.2, (2, 3, 6, 30, 100)),
+    World("by source, documents decide", 3, 141, 3, 0.0005, 0.08, 0.02, 1.5, (2, 3, 6, 30, 100)),
 )
 
 
@@ -56,12 +71,13 @@ def draw_sizes(rng: np.random.Generator, world: World) -> Ints:
 
 
 def simulate(
-    rng: np.random.Generator, world: World, sizes: Ints, effect: float
+    rng: np.random.Generator, world: World, sizes: Ints, effects: Floats
 ) -> tuple[dict[str, Floats], Floats]:
     """Return the arms' and the control's bits `float64[S, D]` of one study.
 
     Every arm and the control draw their own noise, so a difference has √2 times a standard
-    deviation of one; `World` gives that of differences. The first arm is better by `effect`.
+    deviation of one; `World` gives that of differences. The first arm is better by
+    `effects: float64[D]`, bits per byte of each document.
     """
     S, D = world.seeds, world.documents
 
@@ -74,7 +90,7 @@ def simulate(
         return (2.0 + noise / np.sqrt(2)) * sizes
 
     arms = {f"arm{i}": bits() for i in range(world.arms)}
-    arms["arm0"] = arms["arm0"] - effect * sizes
+    arms["arm0"] = arms["arm0"] - effects * sizes
     return arms, bits()
 
 
@@ -84,15 +100,50 @@ def heavy(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
 
 
 def planned_effect(world: World, sizes: Ints) -> float:
-    """Return the effect that this study sees with a chance of `PLANNED_POWER`, by calculation."""
+    """Return the effect that this study sees with a chance of `PLANNED_POWER`, by calculation.
+
+    It goes by the standard deviations that a study of this world measures over its seeds, and over
+    its documents: noise that belongs to seed *and* document is a part of both.
+    """
+    documents = effective_documents(sizes)
     return detectable_difference(
         seeds=world.seeds,
-        seed_sd=world.seed_sd,
-        document_sd=world.document_sd,
-        documents=effective_documents(sizes),
-        level=LEVEL / world.arms,
+        seed_sd=math.hypot(world.seed_sd, world.joint_sd / math.sqrt(documents)),
+        document_sd=math.hypot(world.document_sd, world.joint_sd / math.sqrt(world.seeds)),
+        documents=documents,
+        level=LEVEL / world.arms / max(1, len(world.sources)),
         power=PLANNED_POWER,
     )
+
+
+def planted(world: World, sizes: Ints) -> tuple[Floats, float]:
+    """Return the planned effect on each document, `float64[D]`, and in bits per byte.
+
+    It is of all documents, or of those of the last source.
+    """
+    last = world.sources[-1] if world.sources else world.documents
+    effect = planned_effect(world, sizes[-last:])
+    return np.where(np.arange(world.documents) >= world.documents - last, effect, 0.0), effect
+
+
+def differences(
+    world: World, arms: dict[str, Floats], control: Floats, sizes: Ints
+) -> list[tuple[bool, Difference]]:
+    """Compare a study's arms; True for the first arm (on the last source), the one with the effect.
+
+    The first arm has no effect on the other sources.
+    """
+    if not world.sources:
+        found = paired_differences(arms, control, sizes, LEVEL, SAMPLES)
+        return [(name == "arm0", difference) for name, difference in found.items()]
+    sources = np.repeat(np.arange(len(world.sources)), world.sources)
+    by_source = source_differences(arms, control, sizes, sources, LEVEL, SAMPLES)
+    last = len(world.sources) - 1
+    return [
+        (source == last and name == "arm0", difference)
+        for source, found in by_source.items()
+        for name, difference in found.items()
+    ]
 
 
 def measure(world: World, studies: int, seed: int) -> dict[str, Any]:
@@ -101,19 +152,16 @@ def measure(world: World, studies: int, seed: int) -> dict[str, Any]:
     false, covered, found, intervals = 0, 0, 0, 0
     for _ in range(studies):
         sizes = draw_sizes(rng, world)
-        for effect in (0.0, planned_effect(world, sizes)):
-            arms, control = simulate(rng, world, sizes, effect)
-            results = paired_differences(arms, control, sizes, LEVEL, SAMPLES)
-            verdicts = [verdict_of(r.both, gate_passed=True) for r in results.values()]
-            truths = [-effect, *(0.0 for _ in verdicts[1:])]
-            hits = [
-                r.both.low <= truth <= r.both.high
-                for r, truth in zip(results.values(), truths, strict=True)
-            ]
+        for effects, effect in ((np.zeros(world.documents), 0.0), planted(world, sizes)):
+            arms, control = simulate(rng, world, sizes, effects)
+            results = differences(world, arms, control, sizes)
+            verdicts = [verdict_of(r.both, gate_passed=True) for _, r in results]
+            hits = [r.both.low <= (-effect if own else 0.0) <= r.both.high for own, r in results]
             covered += sum(hits)
             intervals += len(hits)
             if effect:
-                found += verdicts[0] == "arm better"
+                called = zip(results, verdicts, strict=True)
+                found += any(own and verdict == "arm better" for (own, _), verdict in called)
             else:
                 false += any(verdict != "no difference seen" for verdict in verdicts)
     return {
@@ -130,14 +178,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="1,050 null studies, as many planted")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    studies = 210 if options.quick else 2000
+    studies = 150 if options.quick else 2000
     started = time.perf_counter()
     rows = []
     for world in WORLDS:
         rows.append(measure(world, studies, options.seed))
         row = rows[-1]
         print(
-            f"{row['world']:<24} false positives {row['false_positive_rate']:.4f}"
+            f"{row['world']:<28} false positives {row['false_positive_rate']:.4f}"
             f"  coverage {row['coverage_95']:.4f}  power {row['power_at_planned_effect']:.3f}",
             flush=True,
         )

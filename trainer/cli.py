@@ -176,10 +176,11 @@ def study_command(
     """
     table = load_recipe(recipe, overrides)
     config, study = _decode(table)
-    runs = len(study.arm_names) * len(study.seeds)
     if dry_run and (recipe_only or not (data / MANIFEST).exists()):
         _check_syntax(study)
-        click.echo(f"would make {runs} runs, each of {_budget(config)}; {_not_read(data)}")
+        least = "at least " if study.random_like is None else ""  # the data decides (with_random)
+        runs = len(study.arm_names) * len(study.seeds)
+        click.echo(f"would make {least}{runs} runs, each of {_budget(config)}; {_not_read(data)}")
         return
 
     _share_the_machine()
@@ -188,6 +189,8 @@ def study_command(
     from trainer.study_power import power_line
 
     opened = open_study(TokenDataset.open(data), study, config)
+    study = opened.study
+    runs = len(study.arm_names) * len(study.seeds)
     power = power_line(study, opened.valid.bytes)
     if dry_run:
         click.echo(f"would make {_size(config, opened.dataset.vocab_size, runs)}")
@@ -240,7 +243,8 @@ def _arm_name(study: StudyConfig, select: str | None, arm: str | None) -> str:
     if select is not None and arm is not None:
         raise RecipeError(f"--select {select!r} and --arm {arm!r}: give one of the two")
     name = arm or study.control
-    if name not in study.arm_names:
+    undecided = study.random_like is None and name.startswith("random-")  # `open_arm` knows
+    if name not in study.arm_names and not undecided:
         raise RecipeError(f"--arm {name!r}: the recipe's study has the arms {study.arm_names}")
     return name
 

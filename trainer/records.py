@@ -9,7 +9,7 @@ per arm and seed, and `study.json`, from which a report can be made without anyt
 import hashlib
 import io
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -160,11 +160,13 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `random_delta` and `random_ci` (seeds and documents; level shared evenly by all such arms).
 
     `effective_data_multiplier`: how many tokens of the control one of the arm's is worth, from the
-    difference and the curves before the decay (`trainer/study_curves.py`); `multiplier_ci` is that
-    of both ends of `delta`'s interval, so it leaves out 1 where `delta`'s leaves out 0. From the
-    mean curves, which end at the score on all of the validation: `tokens_to_target` until the
-    control's last value is reached, and `area`, the mean bits per byte over ln(tokens). None is
-    unknown: a curve that tells too little, or would have to be extended too far.
+    difference and the curves before the decay (`trainer/study_curves.py`); `multiplier_ci` holds
+    the errors of both, and leaves out 1 where `delta`'s interval leaves out 0. The curves tell of
+    1 / `multiplier_reach` to `multiplier_reach`: outside of that the multiplier is None and
+    `multiplier_beyond` is "<" or ">"; an end that is None has no bound within. From the mean
+    curves, which end at the score on all of the validation: `tokens_to_target` until the control's
+    last value is reached, and `area`, the mean bits per byte over ln(tokens). None is unknown: a
+    curve that tells too little, or would have to be extended too far.
     """
 
     select: str
@@ -190,6 +192,8 @@ class ArmResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     tokens_to_target: float | None = None
     effective_data_multiplier: float | None = None
     multiplier_ci: tuple[float | None, float | None] | None = None
+    multiplier_reach: float | None = None
+    multiplier_beyond: Literal["<", ">"] | None = None
     area: float | None = None
     draw: str = "all"
     random_delta: float | None = None

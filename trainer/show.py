@@ -9,6 +9,7 @@ from rich.table import Table
 from trainer.config import TrainConfig
 from trainer.records import ArmResult, RunRecord, StudyRecord
 from trainer.study_controls import without_random
+from trainer.study_curves import Multiplier, value_words
 
 
 def quantity(value: float) -> str:
@@ -80,11 +81,19 @@ def study_table(record: StudyRecord) -> Table:
             signed(arm.delta) if arm.delta is not None else "",
             _interval(arm),
             SHORT.get(arm.verdict, arm.verdict),
-            ""
-            if arm.effective_data_multiplier is None
-            else f"×{arm.effective_data_multiplier:.2f}",
+            value_words(multiplier_of(arm)).replace("unknown", ""),
         )
     return table
+
+
+def multiplier_of(arm: ArmResult) -> Multiplier:
+    """Return an arm's effective-data multiplier; its ends are None where there is no interval."""
+    return Multiplier(
+        arm.effective_data_multiplier,
+        arm.multiplier_ci or (None, None),
+        arm.multiplier_reach,
+        arm.multiplier_beyond,
+    )
 
 
 def _interval(arm: ArmResult) -> str:
@@ -129,6 +138,8 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
                 "p_value": arm.p_value,
                 "effective_data_multiplier": arm.effective_data_multiplier,
                 "multiplier_ci": arm.multiplier_ci,
+                "multiplier_reach": arm.multiplier_reach,
+                "multiplier_beyond": arm.multiplier_beyond,
                 "random_delta": arm.random_delta,
                 "random_ci": arm.random_ci,
                 "tokens_to_target": arm.tokens_to_target,

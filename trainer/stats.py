@@ -280,6 +280,42 @@ def paired_differences(
     }
 
 
+def source_differences(
+    arms: dict[str, Floats],
+    control: Floats,
+    sizes: Ints,
+    sources: npt.NDArray[np.integer],
+    level: float,
+    samples: int,
+) -> dict[int, dict[str, Difference]]:
+    """Compare arms with one control on the documents of each source.
+
+    Every source has an equal part of the level (Bonferroni), in which Holm's procedure is over the
+    arms: the chance of calling any arm on any source where there is no difference is at most
+    `level`. A source with one document has no interval, but its part of the level is not given
+    away: which sources are that small depends on the split.
+
+    Args:
+        arms, control, sizes, level, samples: as for `paired_differences`.
+        sources: int[D], the source of each document.
+
+    Returns:
+        source → arm → difference, for the sources with 2 documents or more.
+    """
+    present, counts = np.unique(sources, return_counts=True)
+    found = {}
+    for source in present[counts > 1].tolist():
+        own = sources == source
+        found[source] = paired_differences(
+            {name: bits[:, own] for name, bits in arms.items()},
+            control[:, own],
+            sizes[own],
+            level / len(present),
+            samples,
+        )
+    return found
+
+
 def verdict_of(interval: Interval, gate_passed: bool) -> Verdict:
     """Say what an interval of arm − control shows; fewer bits are better.
 

@@ -20,7 +20,7 @@ from trainer.loop import finished, run_key, train
 from trainer.parallel import Job
 from trainer.progress import Reporter
 from trainer.records import STUDY, STUDY_TEXT, RunRecord, StudyRecord, write_record
-from trainer.study_arms import Arm, Arms, open_arms
+from trainer.study_arms import RANDOM, Arm, Arms, open_arms, with_random
 from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
 from trainer.study_overlap import decontaminate
@@ -34,10 +34,11 @@ from trainer.study_sweep import run_sweep
 class StudyData:
     """What a study reads: an arm for each seed and name, and the validation documents.
 
-    `sweep` has the control arm for each seed of the sweep; `overlap` says what was taken out of
-    the validation.
+    `study` has its `random_like` decided (`with_random`); `sweep` has the control arm for each seed
+    of the sweep; `overlap` says what was taken out of the validation.
     """
 
+    study: StudyConfig
     dataset: TokenDataset
     by_seed: Arms
     valid: Documents
@@ -65,6 +66,7 @@ def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
     """
     _check_settings(study, train_config)
     valid = _read_valid(dataset, study, train_config)
+    study = with_random(dataset, study)
     arms = open_arms(dataset, study, _budget(train_config))
     for name, select in study.arms.items():
         check_apart(dataset, select, study.valid, f"study.arms.{name}")
@@ -72,7 +74,7 @@ def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
     tried = open_arms(dataset, study, _budget(train_config), seeds) if seeds else {}
     swept = {seed: opened[study.control] for seed, opened in tried.items()}
     clean, evidence = decontaminate(dataset, study, valid)
-    return StudyData(dataset, arms, clean, evidence, swept)
+    return StudyData(study, dataset, arms, clean, evidence, swept)
 
 
 def open_arm(
@@ -83,6 +85,8 @@ def open_arm(
     Raises:
         RecipeError: as `open_study`, or the study has no such arm.
     """
+    if name not in study.arm_names and name.startswith(RANDOM):
+        study = with_random(dataset, study)
     if name not in study.arm_names:
         known = did_you_mean(name, tuple(study.arm_names), "arms")
         raise RecipeError(f"arm {name!r}: not one of the study's{known}")

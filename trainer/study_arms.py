@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +16,8 @@ from trainer.study_config import StudyConfig
 SMALLEST_WEIGHT = 1e-3
 """Cells of a probe with less than this share are left out: it would be less than a document."""
 
+RANDOM = "random-"
+"""Begins the name of a random subset."""
 
 MAX_COPIES = 1000
 """How often a mixture may read a document: far beyond where repeated data is worth anything."""
@@ -57,6 +60,25 @@ def open_arms(
     return {seed: opened.arms(budget, seed) for seed in seeds or study.seeds}
 
 
+def with_random(dataset: TokenDataset, study: StudyConfig) -> StudyConfig:
+    """Return the study with its `random_like`; one that the recipe leaves out is chosen here.
+
+    Of the selections and bands that hold fewer tokens than the control, the one that holds the
+    fewest gets a random subset: what less data does by itself is seen there best, and a subset for
+    each would double the study. None where no arm is smaller, and with `budget = "unique"`, where
+    all are of one size.
+
+    Raises:
+        RecipeError: as `open_arms`.
+    """
+    if study.random_like is not None:
+        return study
+    smallest = None
+    if study.budget != "unique":
+        smallest = _Opened(Catalogue(dataset), study).smallest()
+    return msgspec.structs.replace(study, random_like=[] if smallest is None else [smallest])
+
+
 class _Opened:
     """The selections of a study, evaluated once for all seeds."""
 
@@ -78,6 +100,22 @@ class _Opened:
                 )
             self._plain[name], self._selections[name] = mask, study.arms[pool]
         self._cell, self._cells = catalogue.cells(study.cells, self._plain[study.control])
+
+    def smallest(self) -> str | None:
+        """Return the selection or band with the fewest tokens; None if the control has no more.
+
+        One whose name a random subset could not take, or that is named as one, is passed over.
+        """
+        sizes = {name: self._all.tokens(mask) for name, mask in self._plain.items()}
+        names = self._study.arm_names
+        smaller = [
+            name
+            for name, size in sizes.items()
+            if size < sizes[self._study.control]
+            and f"{RANDOM}{name}" not in names
+            and not name.startswith(RANDOM)
+        ]
+        return min(smaller, key=sizes.__getitem__, default=None)
 
     def arms(self, budget: int, seed: int) -> dict[str, Arm]:
         """Return all arms for one seed."""
@@ -105,7 +143,7 @@ class _Opened:
                 chosen[arm] = drawn
                 selections[arm] = selections[pool]
             orders[name] = values, course.stages
-        for name in study.random_like:
+        for name in study.random_subsets:
             arm, pool = f"random-{name}", study.control
             wanted = everything.tokens(self._plain[name])
             what = f"study.random_like = {name!r}: arm {pool}"
@@ -155,12 +193,19 @@ class _Opened:
     def _mixture(
         self, weights: dict[str, float], pool: str, budget: int, seed: int, key: str
     ) -> Ints:
-        """Return how often each document is in a mixture of `budget` tokens, int64[N]."""
+        """Return how often each document is in a mixture, int64[N].
+
+        It holds as many tokens as its scarcest cell has for its share, so that a run reads parts of
+        many documents as in an arm that is a selection: the budget alone in whole documents is a
+        few of them, and worse (docs/studies/first-study.md, second round). Where that is less than
+        the budget it holds the budget, what is scarce repeatedly.
+        """
         total = sum(weights.values())
         counts = np.zeros(len(self._cell), np.int64)
         if not total > 0:
             raise RecipeError(f"{key}: no cell has a weight above 0: {weights}")
         taken = np.zeros(len(self._cell), np.bool_)
+        wanted: list[tuple[str, float, Mask, int]] = []
         for cell, weight in weights.items():
             mask = self._plain[pool] & self._in_cell(cell, key)
             if (mask & taken).any():
@@ -174,11 +219,14 @@ class _Opened:
             available = self._all.tokens(mask)
             if not available:
                 raise RecipeError(f"{key}: arm {pool} has no document in cell {cell!r}")
-            times, rest = divmod(round(weight / total * budget), available)
+            wanted.append((cell, weight / total, mask, available))
+        size = max(budget, int(min(available / share for _, share, _, available in wanted)))
+        for cell, share, mask, available in wanted:
+            times, rest = divmod(round(share * size), available)
             if times > MAX_COPIES:
                 raise RecipeError(
                     f"{key}: cell {cell!r} of arm {pool} has {available} tokens, which a share of"
-                    f" {weight / total:.3g} of {budget} would read {times} times; at most"
+                    f" {share:.3g} of {budget} would read {times} times; at most"
                     f" {MAX_COPIES}: lower its weight"
                 )
             counts[mask] = times
@@ -221,14 +269,14 @@ def draw_words(study: StudyConfig) -> dict[str, str]:
     words = dict.fromkeys(study.arms, "all")
     for name, band in study.bands.items():
         words[name] = f"{band.signal} between quantiles {band.low:g} and {band.high:g}"
-    words |= dict.fromkeys(study.mixtures, "the budget, by weights")
+    words |= dict.fromkeys(study.mixtures, "by weights")
     for name, course in study.curricula.items():
         fall = "falling" if course.descending else "rising"
         words[name] = f"at most the budget, {course.signal} {fall}"
         words[f"shuffled-{name}"] = f"the documents of {name}, shuffled"
-    words |= {f"random-{name}": f"as many tokens as {name}" for name in study.random_like}
+    words |= {f"random-{name}": f"as many tokens as {name}" for name in study.random_subsets}
     words |= {f"repeat-{times}": f"1/{times} of the budget" for times in study.repeats}
-    probes = dict.fromkeys(study.arm_names, "the budget, by random weights")
+    probes = dict.fromkeys(study.arm_names, "by random weights")
     words = {name: words.get(name, probes[name]) for name in study.arm_names}
     if study.budget == "unique":
         size = study.unique_tokens

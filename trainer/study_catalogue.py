@@ -109,7 +109,8 @@ class Catalogue:
         mask = np.concatenate([np.zeros(0, np.bool_), *masks])
         if not mask.any():
             raise RecipeError(
-                f"{key} = {expression!r} selects no document of {self.dataset.folder}"
+                f"{key} = {expression!r} selects no document of {self.dataset.folder}: correct it"
+                " (assay inspect lists columns and sources), or leave it out"
             )
         return mask
 

@@ -7,7 +7,7 @@ import msgspec
 
 from shards.atomic import write_atomic
 from shards.console import console
-from shards.errors import DatasetError
+from shards.errors import DatasetError, TrainingError
 from trainer.records import STUDY, StudyRecord, read_record
 
 _FOLDER = click.Path(path_type=Path)
@@ -22,7 +22,7 @@ def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
     """Show what the study in DIR (a study's --out, or a chain's) found."""
     from trainer.show import study_summary, study_table
     from trainer.study_contrasts import contrast_table
-    from trainer.study_controls import caution, without_random
+    from trainer.study_controls import caution
     from trainer.study_report import study_markdown
     from trainer.study_sections import prediction_words
 
@@ -36,7 +36,7 @@ def show_command(folder: Path, as_json: bool, markdown: bool) -> None:
         if record.contrasts:
             console.print(contrast_table(record.contrasts))
         click.echo(record.sentence)
-        lacking = caution(without_random(record.arms, record.study))
+        lacking = caution(record.arms, record.study)
         if lacking not in record.sentence:  # an inconclusive one, or of an older study
             click.echo(lacking)
         if record.prediction:
@@ -57,7 +57,10 @@ def suggest_command(folder: Path, out: Path | None, as_json: bool) -> None:
     from trainer.study_suggest import recipe_text, suggest, suggestion_summary, suggestion_words
 
     record = read_study(folder)
-    found = suggest(record)
+    try:
+        found = suggest(record)
+    except TrainingError as error:
+        raise TrainingError(f"{folder}: {error}") from None
     text = recipe_text(record, found)
     if out is not None:
         write_atomic(out, text.encode())

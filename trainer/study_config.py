@@ -34,8 +34,9 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Documents of arm `of` (default: the control), with these shares of the tokens by cell.
 
-    `weights` has a number, on any scale, for each cell (see `Cells`) or whole source wanted. A run
-    reads its mixture once: what has fewer tokens than its share is in it repeatedly.
+    `weights` has a number, on any scale, for each cell (see `Cells`) or whole source wanted. It
+    holds as many tokens as the scarcest cell allows; where that is less than a run trains on, what
+    is scarce is in it repeatedly.
     """
 
     weights: dict[str, Annotated[float, Meta(ge=0)]]
@@ -96,7 +97,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """What an earlier study foretold of one arm of this one (`assay study suggest` writes it).
 
     `delta` (arm − control, bits per byte) and its prediction interval `low` to `high`, of coverage
-    1 − `level`; `seeds` are those of the earlier study, none of which may be used again.
+    1 − `level`; `seeds` are those of the earlier study, none of which may be used again. `tokens`
+    is what its runs trained on: a prediction says nothing of other budgets.
     """
 
     arm: str
@@ -105,6 +107,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     high: float
     seeds: list[Seed]
     dataset_id: str
+    tokens: Positive | None = None
     level: Annotated[float, Meta(gt=0, lt=1)] = 0.05
 
 
@@ -122,6 +125,8 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     - `bands`, `mixtures`, `curricula`: by name, see their types. `probes`: mixtures at random.
     - `random_like`: for each name, `random-NAME`: documents of the control drawn by hash, with as
       many tokens as NAME has. What beats the control but not its random subset is only smaller.
+      Left out, it is the selection or band that holds the fewest tokens, if fewer than the control
+      (`study_arms.with_random`); an empty list is none, on purpose.
     - `repeats`: for each R, `repeat-R`: documents of `repeat_of` (default: the control) with a
       share 1/R of the budget's tokens, so that the run reads each R times.
 
@@ -137,7 +142,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     before the first run goes by; the defaults are those of the demo's study.
     """
 
-    arms: Annotated[dict[str, str], Meta(min_length=1)] = msgspec.field(
+    arms: dict[str, str] = msgspec.field(
         default_factory=lambda: {
             "raw": "split == 'train'",
             "curated": "split == 'train' and dropped == ''",
@@ -149,7 +154,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     curricula: dict[str, Curriculum] = {}
     cells: Cells = Cells()
     probes: Probes | None = None
-    random_like: list[str] = []
+    random_like: list[str] | None = None
     repeats: list[Annotated[int, Meta(ge=2)]] = []
     repeat_of: str | None = None
     budget: Literal["flops", "unique"] = "flops"
@@ -168,6 +173,11 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     expected_document_sd: Rate = 0.04
 
     @property
+    def random_subsets(self) -> list[str]:
+        """The arms with a random subset beside them; none where the data has yet to decide."""
+        return self.random_like or []
+
+    @property
     def arm_names(self) -> list[str]:
         """All arms, those that follow from others included, in the order of the runs."""
         count = self.probes.count if self.probes else 0
@@ -176,7 +186,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             *self.bands,
             *self.mixtures,
             *(name for key in self.curricula for name in (key, f"shuffled-{key}")),
-            *(f"random-{name}" for name in self.random_like),
+            *(f"random-{name}" for name in self.random_subsets),
             *(f"repeat-{times}" for times in self.repeats),
             *(f"probe-{number:02}" for number in range(1, count + 1)),
         ]
@@ -195,6 +205,11 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Raises:
             RecipeError: with the key and its value.
         """
+        if not self.arms:
+            raise RecipeError(
+                "study.arms is empty: name a selection for the control at least, such as"
+                f""" {self.control} = "split == 'train'" """.rstrip()
+            )
         self._check_names()
         if (repeated := _repeated(self.seeds)) is not None:
             raise RecipeError(f"study.seeds = {self.seeds}: {repeated} repeats; seeds must differ")
@@ -229,7 +244,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             *((f"mixtures.{name}.of", mix.of, self.arms) for name, mix in self.mixtures.items()),
             *((f"curricula.{name}.of", c.of, self.arms) for name, c in self.curricula.items()),
             ("probes.of", self.probes.of if self.probes else None, self.arms),
-            *(("random_like", name, {**self.arms, **self.bands}) for name in self.random_like),
+            *(("random_like", name, {**self.arms, **self.bands}) for name in self.random_subsets),
             *([("prediction.arm", self.prediction.arm, self.arm_names)] if self.prediction else []),
         ]
         for key, value, known in checks:
@@ -250,7 +265,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                     f"study.arms: {name!r}: a name of letters, digits, '_' and '-', since it names"
                     " a folder"
                 )
-        if self.control in self.random_like:
+        if self.control in self.random_subsets:
             raise RecipeError(
                 f"study.random_like = {self.control!r}: is the control, of which a random subset of"
                 " equal size is itself"

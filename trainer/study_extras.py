@@ -144,17 +144,31 @@ def _same_bytes(name: str, whole: dict[str, tuple[str, ...]], study: StudyConfig
     return None if against == name or (name in twins and against in study.curricula) else against
 
 
-def repeat_fit(arms: Arms, records: Records, study: StudyConfig) -> RepeatFit | None:
-    """Fit the worth of repeated data to the repeat arms; None without any."""
+def repeat_fit(
+    arms: Arms, records: Records, study: StudyConfig, failed: Collection[str] = ()
+) -> RepeatFit | None:
+    """Fit the worth of repeated data to the repeat arms; None without any.
+
+    Arms that `failed` the gate are left out, and named: what they learned is too little to tell.
+    """
     if not study.repeats:
         return None
     pool = study.repeat_of or study.control
     names = [pool, *(f"repeat-{times}" for times in study.repeats)]
+    left_out = [name for name in names if name in failed]
+    used = [name for name in names if name not in failed]
+    if pool in failed or len(used) < 2:
+        what = f"the repeated arm {pool}" if pool in failed else "every repeat arm"
+        return RepeatFit(
+            r_d_star=None, r_d_interval=None, r_n_star=None, r_n_interval=None, arms=names,
+            error=None, reason=f"{what} did not pass the gate: raise train.tokens",
+            left_out=left_out,
+        )  # fmt: skip
     seeds = []
     for place, seed in enumerate(study.seeds):
-        parts = [_points(records[name][place], arms[seed][name]) for name in names]
+        parts = [_points(records[name][place], arms[seed][name]) for name in used]
         seeds.append(Points(*(np.concatenate(column) for column in zip(*parts, strict=True))))
-    return fit_repeats(seeds, names, study.level)
+    return msgspec.structs.replace(fit_repeats(seeds, used, study.level), left_out=left_out)
 
 
 def _points(run: RunRecord, arm: Arm) -> Points:
@@ -247,5 +261,6 @@ def predicted(
         measured=arm.delta,
         interval=(arm.ci_low, arm.ci_high),
         same_dataset=told.dataset_id == dataset_id,
+        same_tokens=told.tokens in {None, arm.tokens},
         held=None if arm.verdict == "INCONCLUSIVE" else told.low <= arm.delta <= told.high,
     )

@@ -3,6 +3,10 @@
 A difference δ is called where |δ̂| exceeds √(t² s²/S + q² σ_D²): the seeds' t half-width and the
 documents' (see `trainer.stats.combine`), with s the standard deviation found over S seeds. So its
 power is an integral over what s may turn out to be, σ² χ²(S − 1) / (S − 1).
+
+Noise that belongs to seed *and* document is in what a study measures over its seeds and in what it
+measures over its documents, and counts in both half-widths. So both standard deviations are meant
+as measured, with that noise: without it the power promised is up to 7 points too high.
 """
 
 import math
@@ -31,8 +35,9 @@ def power_of(
     Args:
         effect: the true difference, > 0.
         seeds: S ≥ 2.
-        seed_sd: standard deviation over seeds of the paired difference, bits per byte.
-        document_sd: standard deviation over documents of the same.
+        seed_sd: standard deviation over seeds of the paired difference on all documents, bits per
+            byte, as a study measures it.
+        document_sd: standard deviation over documents of the same, mean over the S seeds.
         documents: effective number of documents, ≥ 2 (`trainer.stats.effective_documents`).
         level: of the two-sided test; divide by the number of arms for Holm's first step.
     """

@@ -60,7 +60,8 @@ class RepeatFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     `r_d_star`, `r_n_star`: the decay constants of Muennighoff et al. 2023, eqs. 5 and 6, each with
     the t interval over seeds of its logarithm; None where the runs do not determine it, `reason`
-    then says why. `error` is the root mean square residual.
+    then says why. `error` is the root mean square residual. `left_out` are arms that it was not
+    fitted to, since they did not pass the gate.
     """
 
     r_d_star: float | None
@@ -70,6 +71,7 @@ class RepeatFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     arms: list[str]
     error: float | None
     reason: str
+    left_out: list[str] = []
 
 
 class SignalRank(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +161,8 @@ class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """What an earlier study foretold, what was measured on fresh seeds, and whether it held.
 
     It holds where the measured difference lies in the prediction's interval. `held` is None, not
-    tested, where the arm is INCONCLUSIVE: models that fail the gate judge no data.
+    tested, where the arm is INCONCLUSIVE: models that fail the gate judge no data. On another
+    dataset, or with another budget of tokens a run, it is no test of the prediction as it was made.
     """
 
     arm: str
@@ -170,3 +173,4 @@ class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     interval: Bounds
     same_dataset: bool
     held: bool | None
+    same_tokens: bool = True

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from trainer.records import ArmResult, StudyRecord
-from trainer.show import coverage, quantity, signed
+from trainer.show import coverage, multiplier_of, quantity, signed
 from trainer.study_config import StudyConfig
 from trainer.study_contrasts import CONTRAST_HEADS, contrast_cells, contrast_words
-from trainer.study_controls import caution, without_random
+from trainer.study_controls import caution
+from trainer.study_curves import multiplier_words, value_words
 from trainer.study_records import ContrastResult
 from trainer.study_sections import (
     control_rows,
@@ -56,7 +57,7 @@ def answer_sentence(
         )
     parts += [contrast_words(found) for found in contrasts]
     answer = f"With {len(study.seeds)} seeds, {'; '.join(parts)}."
-    return " ".join([answer, caution(without_random(arms, study))]).rstrip()
+    return " ".join([answer, caution(arms, study)]).rstrip()
 
 
 def study_markdown(record: StudyRecord) -> str:
@@ -156,13 +157,9 @@ def _random_words(arm: ArmResult, random: ArmResult | None) -> str:
 
 def worth_words(arm: ArmResult) -> str:
     """Write the effective-data multiplier with its interval, as far as they are known."""
-    if arm.effective_data_multiplier is None:
-        return "unknown"
-    value = f"×{arm.effective_data_multiplier:.2f}"
-    if arm.multiplier_ci is None or arm.verdict == "control":
-        return value
-    low, high = (f"{end:.2f}" if end is not None else "unknown" for end in arm.multiplier_ci)
-    return f"{value} ({low} to {high})"
+    found = multiplier_of(arm)
+    is_plain = arm.multiplier_ci is None or arm.verdict == "control"
+    return value_words(found) if is_plain else multiplier_words(found)
 
 
 def _baselines(record: StudyRecord) -> str:

@@ -22,7 +22,14 @@ from trainer.records import (
     ValidResult,
     read_valid,
 )
-from trainer.stats import Difference, Floats, Interval, paired_differences, verdict_of
+from trainer.stats import (
+    Difference,
+    Floats,
+    Interval,
+    paired_differences,
+    source_differences,
+    verdict_of,
+)
 from trainer.study_arms import Arm, Arms, draw_words
 from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
@@ -111,7 +118,7 @@ def compare(
         arm = _with_difference(arms[name], difference, gate_passed=name in judged)
         arms[name] = msgspec.structs.replace(arm, sources=by_source[name])
     arms = {name: _with_curves(arm, runs, name, study) for name, arm in arms.items()}
-    for name in study.random_like:
+    for name in study.random_subsets:
         arms[name] = _with_random(arms[name], bits[name], bits[f"random-{name}"], valid, study)
     arms = compare_prequential(arms, runs.arms, runs.records, runs.folders, study)
     passed = bool(judged)
@@ -148,7 +155,7 @@ def compare(
         tokens_needed=None if need is None else (need.low, need.high),
         detectable_difference=planned_difference(study, valid.bytes),
         sweep=sweep,
-        repeats=repeat_fit(runs.arms, runs.records, study),
+        repeats=repeat_fit(runs.arms, runs.records, study, left_out),
         signals=signal_table(catalogue, runs.arms, runs.records, study, left_out),
         worth=worth_of_cells(catalogue, arms, runs.records, study, left_out),
         prediction=predicted(study, arms, dataset_id),
@@ -174,23 +181,22 @@ def _source_differences(
     arms: dict[str, Floats], control: Floats, valid: Documents, study: StudyConfig
 ) -> dict[str, dict[str, SourceResult]]:
     """Compare all arms on the documents of each source; the level is shared by the sources."""
-    present = [i for i in range(len(valid.sources)) if (valid.source == i).any()]
     found: dict[str, dict[str, SourceResult]] = {name: {} for name in arms}
-    for index in present:
+    differences = source_differences(
+        arms, control, valid.bytes, valid.source, study.level, study.bootstrap_samples
+    )
+    for index, source in enumerate(valid.sources):
         own = valid.source == index
-        sizes, source = valid.bytes[own], valid.sources[index]
-        count = len(sizes)
-        if count > 1:
-            differences = paired_differences(
-                {name: bits[:, own] for name, bits in arms.items()}, control[:, own], sizes,
-                study.level / len(present), study.bootstrap_samples,
-            )  # fmt: skip
+        count = int(own.sum())
+        if not count:
+            continue
+        size = valid.bytes[own].sum()
         for name, bits in arms.items():
-            delta = float((bits[:, own] - control[:, own]).mean(axis=0).sum() / sizes.sum())
+            delta = float((bits[:, own] - control[:, own]).mean(axis=0).sum() / size)
             found[name][source] = SourceResult(
                 documents=count,
                 delta=delta,
-                interval=_bounds(differences[name].both) if count > 1 else None,
+                interval=_bounds(differences[index][name].both) if count > 1 else None,
             )
     return found
 
@@ -203,7 +209,7 @@ def _with_random(
     arm: ArmResult, bits: Floats, random: Floats, valid: Documents, study: StudyConfig
 ) -> ArmResult:
     """Add the difference from the random subset of equal size."""
-    level = study.level / len(study.random_like)
+    level = study.level / len(study.random_subsets)
     found = paired_differences({"arm": bits}, random, valid.bytes, level, study.bootstrap_samples)
     return msgspec.structs.replace(
         arm, random_delta=found["arm"].delta, random_ci=tuple(found["arm"].both)
@@ -225,6 +231,8 @@ def _with_curves(arm: ArmResult, runs: Runs, name: str, study: StudyConfig) -> A
         tokens_to_target=tokens_to_target(mean, float(mean_curve(others).bpb[-1])),
         effective_data_multiplier=worth and worth.value,
         multiplier_ci=worth and worth.interval,
+        multiplier_reach=worth and worth.reach,
+        multiplier_beyond=worth and worth.beyond,
         area=area(mean),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from trainer.records import StudyRecord
 from trainer.show import quantity, signed
-from trainer.study_controls import without_random
+from trainer.study_controls import random_words
 from trainer.study_records import PredictionResult, Prequential, RepeatFit
 
 MOST = 12
@@ -97,10 +97,12 @@ def _repeats(fit: RepeatFit | None) -> str:
 
 
 def repeat_words(fit: RepeatFit) -> str:
-    """Say what the fit of the data-constrained law found."""
-    arms = ", ".join(fit.arms)
+    """Say what the fit of the data-constrained law found, and of which arms it says nothing."""
+    arms, left = ", ".join(fit.arms), ""
+    if fit.left_out:
+        left = f" Left out, since they did not pass the gate: {', '.join(fit.left_out)}."
     if fit.r_d_star is None or fit.r_d_interval is None:
-        return f"R_D* of {arms}: not determined: {fit.reason}."
+        return f"R_D* of {arms}: not determined: {fit.reason}.{left}"
     low, high = fit.r_d_interval
     size = ""
     if fit.r_n_star is not None and fit.r_n_interval is not None:
@@ -113,6 +115,7 @@ def repeat_words(fit: RepeatFit) -> str:
         f" residual of {fit.error or 0.0:.4f}: after R* repetitions a token that is read again is"
         f" worth 1/e of a new one (Muennighoff et al. 2023, eq. 5; their C4: 15.4).{size}"
         + (f" {fit.reason}." if fit.reason else "")
+        + left
     )
 
 
@@ -179,7 +182,6 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
     """Return what was held equal or checked, row by row."""
     study, valid = record.study, record.valid
     budget = "equal FLOPs and equal unique tokens" if study.budget == "unique" else "equal FLOPs"
-    random = ", ".join(f"random-{name}" for name in study.random_like)
     seen, train = record.detectable_difference, record.train
     tuned = (
         "as the recipe says"
@@ -197,7 +199,7 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
          " draws of its own for each"],
         ["validation", f"{valid.documents:,} documents, {valid.bytes:,} bytes: `{valid.select}`;"
          " no arm shares a document with it"],
-        ["random subset of equal size", _random_words(record, random)],
+        ["random subset of equal size", random_words(record.arms, study)],
         ["seen with a chance of 80 %",
          "unknown" if seen is None else f"a difference of {seen:.4f} bits per byte"],
     ]  # fmt: skip
@@ -220,17 +222,14 @@ def control_rows(record: StudyRecord) -> list[list[str]]:
     return rows
 
 
-def _random_words(record: StudyRecord, random: str) -> str:
-    missing = without_random(record.arms, record.study)
-    if not missing:
-        return random or "none is needed: no arm is smaller than the control"
-    also = f"{random}; " if random else ""
-    return f"{also}none for {', '.join(missing)}: less data alone might explain the difference"
-
-
 def prediction_words(found: PredictionResult) -> str:
     """Say whether what an earlier study foretold was measured."""
-    other = "" if found.same_dataset else " (made on another dataset)"
+    changed = [
+        what
+        for what, same in (("dataset", found.same_dataset), ("budget", found.same_tokens))
+        if not same
+    ]
+    other = f" (made for another {' and '.join(changed)})" if changed else ""
     held = {True: "held", False: "did NOT hold", None: "was not tested: the arm is INCONCLUSIVE"}
     return (
         f"{found.arm}: {signed(found.predicted)} ({signed(found.low)} to {signed(found.high)})"

@@ -15,6 +15,7 @@ one, and intervals are t intervals of ln R*.
 import itertools
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
@@ -184,8 +185,11 @@ def _over_seeds(
 def fit_studies(records: list[StudyRecord]) -> RepeatFit:
     """Fit the law to the repeat arms of studies of several model sizes, from their records.
 
+    Arms that did not pass the gate of their study are left out, and named.
+
     Raises:
-        TrainingError: fewer than three sizes, no repeat arm, different data, or different seeds.
+        TrainingError: fewer than three sizes, no repeat arm, a study that is INCONCLUSIVE or whose
+            repeated arm is, or studies of different data, validation, repeated arms or seeds.
     """
     sizes = sorted({record.parameters for record in records})
     if len(sizes) < MIN_SIZES:
@@ -193,31 +197,85 @@ def fit_studies(records: list[StudyRecord]) -> RepeatFit:
             f"the studies have {len(sizes)} model sizes ({', '.join(f'{n:,}' for n in sizes)}"
             f" parameters), and E, A and α need at least {MIN_SIZES}"
         )
-    for key, values in (
+    if not all(record.study.repeats for record in records):
+        raise TrainingError("a study has no repeat arm: give each [study] repeats = [2, 4, 8]")
+    for what, values in (
         ("dataset", {record.dataset_id for record in records}),
+        ("validation", {_valid_words(record) for record in records}),
+        ("the arm that is repeated", {_pool_words(record) for record in records}),
         ("seeds", {str(record.study.seeds) for record in records}),
     ):
         if len(values) > 1:
-            raise TrainingError(f"the studies differ in {key}: {', '.join(sorted(values))}")
-    if not all(record.study.repeats for record in records):
-        raise TrainingError("a study has no repeat arm: give each [study] repeats = [2, 4, 8]")
+            raise TrainingError(
+                f"the studies differ in {what}: {'; '.join(sorted(values))}; one law is fitted to"
+                " all, so run them again with the same"
+            )
+    for record in records:
+        _check_gate(record)
+    left_out = [
+        f"{name} of {record.parameters:,} parameters"
+        for record in records
+        for name in _repeat_arms(record)
+        if not record.arms[name].beats_baselines
+    ]
+    used = dict.fromkeys(
+        name
+        for record in records
+        for name in _repeat_arms(record)
+        if record.arms[name].beats_baselines
+    )
+    if not used:
+        raise TrainingError(
+            f"no repeat arm of the studies passed the gate ({', '.join(left_out)}): raise"
+            " train.tokens, or repeat less often"
+        )
     first = records[0].study
-    pool = first.repeat_of or first.control
-    return fit_sizes(
+    found = fit_sizes(
         [_seed_points(records, place) for place in range(len(first.seeds))],
-        [pool, *dict.fromkeys(f"repeat-{n}" for r in records for n in r.study.repeats)],
+        [_pool(records[0]), *used],
         first.level,
     )
+    return msgspec.structs.replace(found, left_out=left_out)
+
+
+def _pool(record: StudyRecord) -> str:
+    return record.study.repeat_of or record.control
+
+
+def _repeat_arms(record: StudyRecord) -> list[str]:
+    return [f"repeat-{times}" for times in record.study.repeats]
+
+
+def _valid_words(record: StudyRecord) -> str:
+    valid = record.valid
+    return f"{valid.documents} documents, {valid.bytes} bytes: {valid.select}"
+
+
+def _pool_words(record: StudyRecord) -> str:
+    return f"{_pool(record)} = {record.arms[_pool(record)].select}"
+
+
+def _check_gate(record: StudyRecord) -> None:
+    """Refuse a study whose models are too little trained to say how much a token is worth."""
+    which = f"the study of {record.parameters:,} parameters"
+    if not record.gate_passed:
+        raise TrainingError(f"{which} is INCONCLUSIVE: {record.gate}; or leave it out")
+    if not record.arms[_pool(record)].beats_baselines:
+        raise TrainingError(
+            f"{which}: its repeated arm {_pool(record)} did not pass the gate: {record.gate}; or"
+            " leave it out"
+        )
 
 
 def _seed_points(records: list[StudyRecord], place: int) -> SizedPoints:
     rows = []
     for record in records:
-        study, config = record.study, record.train
+        config = record.train
         constant = 1 - config.decay if config.schedule == "wsd" else 0.0
-        names = [study.repeat_of or study.control, *(f"repeat-{n}" for n in study.repeats)]
-        for name in names:
+        for name in (_pool(record), *_repeat_arms(record)):
             arm = record.arms[name]
+            if not arm.beats_baselines:
+                continue
             curve = arm.seeds[place].curve
             for point in curve:
                 last = point is curve[-1]

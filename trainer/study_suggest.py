@@ -60,10 +60,7 @@ def suggest(record: StudyRecord) -> Suggestion:
             f"the study is INCONCLUSIVE, so its differences say nothing of worth: {record.gate}"
         )
     if worth is None:
-        raise TrainingError(
-            "the study has fewer than two arms besides the control, or its documents are all in one"
-            " cell; add mixtures to it, such as [study.probes] count = 8"
-        )
+        raise TrainingError(_why_no_worth(record))
     mean, covariance = np.array(worth.weights), np.array(worth.covariance)
     tried = _shares(record, worth)
     candidates = _candidates(tried)
@@ -92,6 +89,21 @@ def suggest(record: StudyRecord) -> Suggestion:
         expected_low=float(delta[0] - _NORMAL * alone[0]),
         expected_high=float(delta[0] + _NORMAL * alone[0]),
         study=_next_study(record, weights, float(delta[0]), low, high),
+    )
+
+
+def _why_no_worth(record: StudyRecord) -> str:
+    """Say why the record holds no regression of worth, and what to do."""
+    if not any(arm.shares for arm in record.arms.values()):
+        return (
+            "the record does not say of which cells its arms are made (an older Assay wrote it);"
+            " run assay study with the same recipe, --data and --out again, which writes it anew"
+        )
+    others = [name for name, arm in record.arms.items() if arm.delta is not None]
+    return (
+        f"besides the control the study has {', '.join(others) or 'no arm'}, of which"
+        " fewer than two passed the gate and differ in what they hold, or all documents are in one"
+        " cell: add mixtures to it, such as [study.probes] count = 8"
     )
 
 
@@ -154,7 +166,7 @@ def _next_study(
         seeds=list(range(first, first + len(study.seeds))),
         level=study.level,
         bootstrap_samples=study.bootstrap_samples,
-        expected_seed_sd=study.expected_seed_sd,
+        expected_seed_sd=_seed_sd(record),
         expected_document_sd=study.expected_document_sd,
         prediction=Prediction(
             arm=ARM,
@@ -163,8 +175,15 @@ def _next_study(
             high=round(high, 6),
             seeds=sorted(used),
             dataset_id=record.dataset_id,
+            tokens=record.tokens,
         ),
     )
+
+
+def _seed_sd(record: StudyRecord) -> float:
+    """Return the standard deviation over seeds of a difference, as this study measured it."""
+    noise = record.worth.noise if record.worth else 0.0
+    return float(f"{(2 * noise) ** 0.5:.2g}") or record.study.expected_seed_sd
 
 
 def recipe_text(record: StudyRecord, found: Suggestion) -> str:

@@ -7,7 +7,10 @@ by cell, c the control's, and y_a = arm − control in bits per byte, mean over 
     y_a = (x_a − c) · w + misfit + noise      w ~ N(0, τ² I)
 
 All differences share the control's noise: their covariance is (noise / S)(I + 11ᵀ) + misfit · I.
-τ² and the misfit are those of a grid under which the differences are likeliest (empirical Bayes).
+A few arms do not determine τ, the misfit and the noise, and where one takes the likeliest of them
+(empirical Bayes) intervals are far too narrow. So all three are averaged over, each by its
+likelihood and a weak prior, and the posterior of w is a mixture of normal laws (Gelman et al. 2013,
+Bayesian Data Analysis, §5.5; half-Cauchy priors of standard deviations: Gelman 2006).
 """
 
 from typing import NamedTuple
@@ -27,18 +30,59 @@ _PRIORS = np.geomspace(1e-3, 3.0, 15)
 _MISFITS = np.concatenate([[0.0], np.geomspace(1e-4, 0.1, 7)])
 """Standard deviations of what shares do not explain that are tried, bits per byte."""
 
-_NORMAL = float(special.ndtri(0.975))
+PRIOR_SCALE = 0.15
+"""Median of the half-Cauchy prior of τ: arms that differ by a tenth of a share, by 0.015 bpb."""
+
+MISFIT_SCALE = 0.01
+"""Median of the half-Cauchy prior of the misfit's standard deviation, bits per byte."""
+
+_NOISE_QUANTILES = (np.arange(5) + 0.5) / 5
+"""Where the law of the noise is cut: equally likely values."""
+
+_NEGLIGIBLE = 1e-6
+"""Weight below which a part of the mixture is left out."""
+
 RESAMPLES = 2000
 MIN_ARMS = 5
 """Below this many arms, control included, even a perfect ranking is no evidence: 1/12 for four."""
 
 
 class Posterior(NamedTuple):
-    """w ~ N(mean, covariance), `mean: float64[K]`; `misfit` is a variance."""
+    """Moments of w: `mean: float64[K]` and `covariance: float64[K, K]`; `misfit` is a variance."""
 
     mean: Floats
     covariance: Floats
     misfit: float
+
+
+class Mixture(NamedTuple):
+    """The posterior of w: G normal laws, one for each (τ, misfit, noise).
+
+    weights: float64[G], of sum 1; priors, misfits: float64[G], variances.
+    white, target: float64[G, A, K] and float64[G, A], shares and differences divided by the
+    Cholesky factor of the differences' covariance. Law g has the mean τ² whiteᵀ target and the
+    covariance τ² I − τ⁴ whiteᵀ white.
+    """
+
+    weights: Floats
+    priors: Floats
+    misfits: Floats
+    white: Floats
+    target: Floats
+
+    @property
+    def means(self) -> Floats:
+        """Return the mean of each law, float64[G, K]."""
+        found: Floats = self.priors[:, np.newaxis] * np.einsum(
+            "gak,ga->gk", self.white, self.target
+        )
+        return found
+
+    def along(self, moves: Floats) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of `moves: float64[B, K]` · w, float64[G, B] each."""
+        shrunk = np.square(self.white @ moves.T).sum(axis=1) * self.priors[:, np.newaxis]
+        variance = self.priors[:, np.newaxis] * (np.square(moves).sum(axis=1) - shrunk)
+        return self.means @ moves.T, np.sqrt(np.maximum(variance, 1e-18))
 
 
 def run_noise(bpb: Floats) -> float:
@@ -52,8 +96,10 @@ def run_noise(bpb: Floats) -> float:
     return float((rest**2).sum() / max(1, freedom))
 
 
-def fit_posterior(shares: Floats, differences: Floats, noise: float, seeds: int) -> Posterior:
-    """Fit weights to the differences of A arms.
+def fit_mixture(shares: Floats, differences: Floats, noise: float, seeds: int) -> Mixture:
+    """Fit weights to the differences of A arms under every (τ, misfit, noise) of a grid.
+
+    The noise has the law that its estimate leaves: noise · ν / χ²(ν), ν = A (S − 1).
 
     Args:
         shares: float64[A, K], arm − control.
@@ -61,21 +107,62 @@ def fit_posterior(shares: Floats, differences: Floats, noise: float, seeds: int)
         noise: variance of one run (`run_noise`).
         seeds: S.
     """
-    count = len(differences)
-    shared = noise / seeds * (np.eye(count) + 1) + 1e-12 * np.eye(count)
-    gram = shares @ shares.T
-    tried = np.array([(prior, misfit) for prior in _PRIORS for misfit in _MISFITS])
-    parts = np.square(tried)[:, :, np.newaxis, np.newaxis]
-    factors = np.linalg.cholesky(parts[:, 0] * gram + parts[:, 1] * np.eye(count) + shared)
-    white = np.linalg.solve(
-        factors, np.broadcast_to(differences[:, np.newaxis], (len(tried), count, 1))
+    count, cells = shares.shape
+    freedom = max(1, count * (seeds - 1))
+    noises = noise * freedom / special.chdtri(freedom, _NOISE_QUANTILES)
+    grid = np.array(np.meshgrid(_PRIORS, _MISFITS, noises, indexing="ij")).reshape(3, -1)
+    priors, misfits = np.square(grid[:2])
+    parts = np.stack([priors, misfits + 1e-12, grid[2] / seeds])[..., np.newaxis, np.newaxis]
+    eye = np.eye(count)
+    factors = np.linalg.cholesky(
+        parts[0] * (shares @ shares.T) + parts[1] * eye + parts[2] * (eye + 1)
     )
+    sides = np.column_stack([differences, shares])
+    solved = np.linalg.solve(factors, np.broadcast_to(sides, (len(priors), count, cells + 1)))
+    target, white = solved[:, :, 0], solved[:, :, 1:]
     logs = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    prior, misfit = tried[int(np.argmax(-0.5 * np.square(white[:, :, 0]).sum(axis=1) - logs))]
-    covariance = prior**2 * gram + misfit**2 * np.eye(count) + shared
-    gain = prior**2 * np.linalg.solve(covariance, shares).T
-    left = prior**2 * np.eye(shares.shape[1]) - gain @ shares * prior**2
-    return Posterior(gain @ differences, left, float(misfit**2))
+    logs = -0.5 * np.square(target).sum(axis=1) - logs + _log_prior(grid[0], PRIOR_SCALE)
+    logs += _log_prior(np.maximum(grid[1], _MISFITS[1]), MISFIT_SCALE)
+    weights = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    kept = weights > _NEGLIGIBLE
+    return Mixture(
+        weights[kept] / weights[kept].sum(), priors[kept], misfits[kept], white[kept], target[kept]
+    )
+
+
+def _log_prior(values: Floats, scale: float) -> Floats:
+    """Return the log density of a half-Cauchy law over ln(values): the grid's steps are equal."""
+    found: Floats = np.log(values) - np.log1p(np.square(values / scale))
+    return found
+
+
+def fit_posterior(shares: Floats, differences: Floats, noise: float, seeds: int) -> Posterior:
+    """Return the moments of `fit_mixture`, whose arguments it has."""
+    return moments(fit_mixture(shares, differences, noise, seeds))
+
+
+def moments(found: Mixture) -> Posterior:
+    """Return mean and covariance of a mixture, and the mean of its misfits."""
+    means, weights = found.means, found.weights
+    mean = weights @ means
+    apart = (means - mean) * np.sqrt(weights)[:, np.newaxis]
+    shrunk = found.white * (found.priors * np.sqrt(weights))[:, np.newaxis, np.newaxis]
+    rows = shrunk.reshape(-1, means.shape[1])
+    own = float(weights @ found.priors) * np.eye(means.shape[1]) - rows.T @ rows
+    return Posterior(mean, own + apart.T @ apart, float(weights @ found.misfits))
+
+
+def quantile(found: Mixture, moves: Floats, share: float) -> Floats:
+    """Return the value that `moves: float64[B, K]` · w is below with a chance of `share`."""
+    means, spreads = found.along(moves)
+    low, high = (means - 9 * spreads).min(axis=0), (means + 9 * spreads).max(axis=0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        below = found.weights @ special.ndtr((middle - means) / spreads) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    place: Floats = high
+    return place
 
 
 def predict(
@@ -111,11 +198,13 @@ def worth_model(
         return None
     noise, seeds = run_noise(bpb), bpb.shape[1]
     x, y = shares[1:] - shares[0], bpb[1:].mean(axis=1) - bpb[0].mean()
-    found = fit_posterior(x, y, noise, seeds)
+    mixture = fit_mixture(x, y, noise, seeds)
+    found = moments(mixture)
     left_out = np.array([_left_out(x, y, noise, seeds, i) for i in range(len(y))])
     # More of cell k by a unit of share, the rest in proportion: e_k − c, over 1 − c_k.
     moves = (np.eye(len(cells)) - shares[0]) / np.maximum(1 - shares[0], 1e-9)[:, np.newaxis]
-    effects, spreads = predict(moves, found.mean, found.covariance, 0.0, 0.0, np.inf)
+    effects = moves @ found.mean
+    lows, highs = (quantile(mixture, moves, share) for share in (0.025, 0.975))
     ranks = len(y) >= MIN_ARMS - 1 and np.ptp(left_out) > 0 and np.ptp(y) > 0
     return WorthModel(
         arms=names,
@@ -125,9 +214,11 @@ def worth_model(
                 tokens=tokens,
                 bytes=size,
                 effect=float(effect),
-                interval=(float(effect - _NORMAL * spread), float(effect + _NORMAL * spread)),
+                interval=(float(low), float(high)),
             )
-            for (cell, tokens, size), effect, spread in zip(cells, effects, spreads, strict=True)
+            for (cell, tokens, size), effect, low, high in zip(
+                cells, effects, lows, highs, strict=True
+            )
         ],
         weights=found.mean.tolist(),
         covariance=found.covariance.tolist(),
@@ -142,8 +233,8 @@ def worth_model(
 def _left_out(x: Floats, y: Floats, noise: float, seeds: int, index: int) -> float:
     """Predict one arm's difference from the others alone."""
     others = np.arange(len(y)) != index
-    found = fit_posterior(x[others], y[others], noise, seeds)
-    return float(x[index] @ found.mean)
+    found = fit_mixture(x[others], y[others], noise, seeds)
+    return float(x[index] @ (found.weights @ found.means))
 
 
 def mean_ranks(values: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Learning curves with their bands and baselines, and the intervals of differences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,12 @@ from pipelines.report.study import ArmResult, CurvePoint, Run, Study
 LABEL_GAP = 6.5
 """Least distance of two labels at the right edge, in percent of the height."""
 
-MOST_CURVES = 8
-"""Curves in one chart; more cannot be told apart."""
+MOST_CURVES = 6
+"""Curves in one chart, each in a colour of its own: classes s0 to s5 of the style sheet. More
+colours cannot be told apart, least of all by people who see fewer of them."""
 
-COLOURS = 6
-"""Classes s0 to s5 of the style sheet."""
+NO_CURVE = -1
+"""The style of an arm that is not drawn: class s-1."""
 
 Floats = npt.NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats, Floats]
@@ -62,6 +63,8 @@ class Curves:
     x: list[Tick]
     y: list[Tick]
     band: str
+    arms: int = 1
+    """Of the study, drawn or not."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Forest:
     rows: list[ForestRow]
     x: list[Tick]
     zero: float
+    coverage: str
 
 
 def study_curves(study: Study) -> Curves | None:
@@ -105,7 +109,8 @@ def study_curves(study: Study) -> Curves | None:
         if seeds > 2
         else f"band: range over {seeds} seeds"
     )
-    return _curves(bands, levels, band, styles(study, list(arms)))
+    curves = _curves(bands, levels, band, styles(study, list(arms)))
+    return replace(curves, arms=len(study.arms))
 
 
 def drawn(study: Study) -> list[str]:
@@ -119,9 +124,9 @@ def drawn(study: Study) -> list[str]:
 
 
 def styles(study: Study, names: list[str]) -> list[int]:
-    """Return each arm's place in the palette, which begins anew after its last colour."""
-    order = list(study.arms)
-    return [order.index(name) % COLOURS for name in names]
+    """Return each arm's colour, a number below `MOST_CURVES` that no other arm has, or NO_CURVE."""
+    places = {name: place for place, name in enumerate(drawn(study))}
+    return [places.get(name, NO_CURVE) for name in names]
 
 
 def run_curves(run: Run) -> Curves | None:
@@ -232,18 +237,28 @@ def forest(study: Study) -> Forest | None:
     def span(ends: tuple[float, float] | None) -> tuple[float, float] | None:
         return (x(ends[0]), x(ends[1])) if ends else None
 
-    order = list(study.arms)
     rows = [
         ForestRow(
             name=name,
-            style=order.index(name) % COLOURS,
+            style=style,
             at=x(arm.delta or 0.0),
             both=(x(arm.ci_low or 0.0), x(arm.ci_high or 0.0)),
             seeds=span(arm.seed_ci),
             documents=span(arm.document_ci),
         )
-        for name, arm in compared.items()
+        for style, (name, arm) in zip(styles(study, list(compared)), compared.items(), strict=True)
     ]
     values = nice_ticks(low, high, 5)
     ticks = [Tick(x(v), t) for v, t in zip(values, tick_labels(values), strict=True)]
-    return Forest(rows, ticks, x(0.0))
+    return Forest(rows, ticks, x(0.0), _coverage(study, compared))
+
+
+def _coverage(study: Study, arms: dict[str, ArmResult]) -> str:
+    """Say at which coverage intervals are drawn: of each arm, or once where all have the same."""
+    texts = {
+        name: f"{100 * (1 - (study.level if arm.level is None else arm.level)):.4g}\u202f%"
+        for name, arm in arms.items()
+    }
+    if len(texts) > 1 and len(set(texts.values())) == 1:
+        return f"all {next(iter(texts.values()))}"
+    return ", ".join(f"{name}: {text}" for name, text in texts.items())

@@ -90,6 +90,7 @@ class RepeatFit(msgspec.Struct, frozen=True, kw_only=True):
     r_d_interval: tuple[float, float] | None
     arms: list[str]
     reason: str
+    left_out: list[str] = []
 
 
 class SweepPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     interval: tuple[float, float]
     same_dataset: bool
     held: bool | None
+    same_tokens: bool = True
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +169,8 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None = None
     effective_data_multiplier: float | None = None
     multiplier_ci: tuple[float | None, float | None] | None = None
+    multiplier_reach: float | None = None
+    multiplier_beyond: str | None = None
     verdict: str = "control"
     draw: str = "all"
     random_delta: float | None = None
@@ -174,6 +178,32 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, SourceResult] = {}
     ladder: dict[str, float] = {}
     prequential: Prequential | None = None
+
+    @property
+    def data_worth(self) -> str:
+        """The effective-data multiplier; beyond the reach of the curves as < or > that."""
+        if self.effective_data_multiplier is not None:
+            return f"×{self.effective_data_multiplier:.2f}"
+        if self.multiplier_reach is None or self.multiplier_beyond is None:
+            return "unknown"
+        below = self.multiplier_beyond == "<"
+        reach = 1 / self.multiplier_reach if below else self.multiplier_reach
+        return f"{self.multiplier_beyond} ×{reach:.2f}"
+
+    @property
+    def data_worth_interval(self) -> str:
+        """The interval of `data_worth`; empty where there is none."""
+        if self.multiplier_ci is None or self.data_worth == "unknown":
+            return ""
+        low, high = self.multiplier_ci
+        if self.multiplier_reach is None and low is None and high is None:
+            return "no interval"
+        least, most = "unknown", "unknown"
+        if self.multiplier_reach is not None:
+            least, most = f"< {1 / self.multiplier_reach:.2f}", f"> {self.multiplier_reach:.2f}"
+        first = least if low is None else f"{low:.2f}"
+        last = most if high is None else f"{high:.2f}"
+        return f"{first} to {last}"
 
 
 class Valid(msgspec.Struct, frozen=True):
@@ -214,6 +244,29 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     def ladder_rungs(self) -> list[str]:
         """The rungs of the arms' own ladders, in order."""
         return list(dict.fromkeys(key for arm in self.arms.values() for key in arm.ladder))
+
+    @property
+    def random_subsets(self) -> str:
+        """What each arm differs by from its random subset, and which smaller arms have none."""
+        base, told = self.arms[self.control], []
+        for name, arm in self.arms.items():
+            if arm.random_delta is not None and arm.random_ci is not None:
+                low, high = (f"{end:+.4f}" for end in arm.random_ci)
+                other = self.arms.get(f"random-{name}", arm)
+                lost = "INCONCLUSIVE" in (arm.verdict, other.verdict)
+                text = f"{name} − random-{name}: {arm.random_delta:+.4f} ({low} to {high})"
+                told.append(f"{text}, INCONCLUSIVE" if lost else text)
+        chosen = {**self.study.get("arms", {}), **self.study.get("bands", {})}
+        missing = [
+            name
+            for name, arm in self.arms.items()
+            if name in chosen
+            and arm.random_delta is None
+            and arm.available_tokens < base.available_tokens
+        ]
+        if missing and self.study.get("budget") != "unique":
+            told.append(f"none for {', '.join(missing)}: less data alone might explain them")
+        return "; ".join(told).replace("-0.", "−0.") or "none is needed: no arm is smaller"
 
     @property
     def level(self) -> float:

@@ -43,7 +43,10 @@ def worth_grid(study: Study) -> WorthGrid | None:
     signal = study.study.get("cells", {}).get("signal")
     strongest = max(abs(cell.effect) for cell in worth.cells) or 1.0
     total = sum(cell.bytes for cell in worth.cells) or 1
-    placed = {_place(cell.cell, signal): _square(cell, strongest, total) for cell in worth.cells}
+    placed = {
+        _place(cell.cell, signal): _square(cell, strongest, total, called=study.gate_passed)
+        for cell in worth.cells
+    }
     bins = sorted({column for _, column in placed})
     return WorthGrid(
         signal=signal,
@@ -67,9 +70,10 @@ def _place(cell: str, signal: str | None) -> tuple[str, int]:
     return source, int(number)
 
 
-def _square(cell: CellWorth, strongest: float, total: int) -> Square:
+def _square(cell: CellWorth, strongest: float, total: int, *, called: bool) -> Square:
+    """Describe a cell; in a study that failed its gate no effect is `called`."""
     low, high = cell.interval
-    kind = "better" if high < 0 else "worse" if low > 0 else "open"
+    sure = "better" if high < 0 else "worse" if low > 0 else "open"
 
     def signed(value: float) -> str:
         return f"{PER_SHARE * value:+.3f}".replace("-", MINUS)
@@ -78,6 +82,6 @@ def _square(cell: CellWorth, strongest: float, total: int) -> Square:
         text=signed(cell.effect),
         title=f"{cell.cell}: {signed(cell.effect)} ({signed(low)} to {signed(high)});"
         f" {100 * cell.bytes / total:.1f} % of the control",
-        kind=kind,
+        kind=sure if called else "open",
         strength=abs(cell.effect) / strongest,
     )

@@ -77,7 +77,7 @@ def test_trains_on_a_dataset_at_a_url_with_a_mixture(call, folder, tmp_path):
 
 
 def test_dry_run_says_the_size_and_writes_nothing(call, tmp_path):
-    for command, words in ((train_command, "3 steps of 64 tokens"), (study_command, "4 runs")):
+    for command, words in ((train_command, "3 steps of 64 tokens"), (study_command, "6 runs")):
         result = call(command, "--dry-run")
         assert result.exit_code == 0
         assert words in result.stdout

@@ -12,6 +12,7 @@ from trainer.stats import (
     holm,
     paired_differences,
     resample_documents,
+    source_differences,
     t_interval,
     verdict_of,
 )
@@ -235,3 +236,38 @@ def test_shapes_must_agree():
         paired_differences(
             {"x": np.zeros((2, 3))}, np.zeros((2, 3)), np.ones(4, np.int64), 0.05, 100
         )
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_each_source_is_a_study_of_its_own_at_its_part_of_the_level(seed):
+    rng = np.random.default_rng(seed)
+    sources = np.array([0, 0, 1, 3, 3, 3, 3])  # one document of source 1, none of 2
+    sizes = rng.integers(100, 5000, 7)
+    control = rng.normal(size=(3, 7)) * sizes
+    arms = {name: control + rng.normal(size=(3, 7)) * sizes for name in ("a", "b")}
+    found = source_differences(arms, control, sizes, sources, 0.06, 200)
+    assert list(found) == [0, 3]
+    own = sources == 3
+    alone = {name: bits[:, own] for name, bits in arms.items()}
+    assert found[3] == paired_differences(alone, control[:, own], sizes[own], 0.02, 200)
+
+
+def test_by_source_nulls_are_called_no_more_often_than_the_level():
+    """Any of two arms on any of four sources, two documents in some; 120 studies."""
+    rng = np.random.default_rng(11)
+    sources = np.repeat(np.arange(4), [2, 3, 5, 20])
+    called = 0
+    for _ in range(120):
+        sizes = (rng.lognormal(8, 1.2, 30) + 100).astype(np.int64)
+        bits = [
+            (0.007 * rng.normal(size=(3, 1)) + 0.04 * rng.standard_t(5, (1, 30))) * sizes
+            for _ in range(3)
+        ]
+        found = source_differences({"a": bits[0], "b": bits[1]}, bits[2], sizes, sources, 0.05, 200)
+        called += any(
+            verdict_of(difference.both, gate_passed=True) != "no difference seen"
+            for by_arm in found.values()
+            for difference in by_arm.values()
+        )
+    assert called <= 12  # a rate of 5 % exceeds this with a chance of 1 %

@@ -7,7 +7,15 @@ from shards.mixture_config import MixtureConfig, Stage
 from tests.trainer.test_loop import Interrupter
 from trainer.progress import Reporter
 from trainer.records import STUDY, STUDY_TEXT, StudyRecord, read_record, read_valid
-from trainer.study import check_apart, open_arm, open_study, open_valid, run_name, run_study
+from trainer.study import (
+    check_apart,
+    open_arm,
+    open_runs,
+    open_study,
+    open_valid,
+    run_name,
+    run_study,
+)
 from trainer.study_config import Curriculum, Prediction, Probes, StudyConfig, Sweep
 from trainer.study_report import study_markdown
 
@@ -19,6 +27,7 @@ STUDY_CONFIG = StudyConfig(
     control="noise",
     seeds=[1, 2, 3],
     bootstrap_samples=500,
+    random_like=[],
     max_overlap=1,  # all texts count up or down, so they share what they are made of
 )
 
@@ -101,6 +110,24 @@ def test_an_arm_that_fails_the_gate_takes_no_other_with_it(planted, dataset):
     assert contrast.verdict == "INCONCLUSIVE"
     both = record.arms["noise"].delta - record.arms["long"].delta
     assert contrast.delta == pytest.approx(both)
+
+
+def test_the_random_subset_that_nobody_asked_for_runs_nothing_else_again(planted, dataset):
+    """A study from before there was one: its runs are taken as they are."""
+    out, _, config, before = planted
+    arms = STUDY_CONFIG.arms | {"raw": "split == 'train'"}
+    old = msgspec.structs.replace(STUDY_CONFIG, arms=arms, control="raw")
+    run_study(open_study(dataset, old, config), old, config, out, Reporter(quiet=True))
+    study = msgspec.structs.replace(old, random_like=None)
+    data = open_study(dataset, study, config)
+    smallest = min(STUDY_CONFIG.arms, key=lambda name: data.arms[name].tokens)
+    assert data.study.random_like == [smallest]
+    jobs = open_runs(data, data.study, config, out, ())
+    assert [job.name for job in jobs] == [f"random-{smallest}-{seed}" for seed in (1, 2, 3)]
+    named = msgspec.structs.replace(config, seed=2)
+    view = open_arm(dataset, study, named, f"random-{smallest}")
+    assert view.selection_hash == data.by_seed[2][f"random-{smallest}"].view.selection_hash
+    assert before.study.random_like == []
 
 
 def test_a_second_call_runs_nothing_and_gives_the_same_record(planted):

@@ -1,13 +1,14 @@
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards.dataset import TokenDataset
 from shards.errors import RecipeError
 from tests.trainer.conftest import EOS, counting_table, write_dataset
-from trainer.study_arms import draw_words, open_arms
+from trainer.study_arms import draw_words, open_arms, with_random
 from trainer.study_catalogue import Catalogue, mixed
 from trainer.study_config import Band, Cells, Curriculum, Mix, Probes, StudyConfig
 
@@ -45,6 +46,31 @@ def test_a_random_arm_is_as_large_as_what_it_stands_beside_and_drawn_from_the_co
     # Drawn without a look at the columns: about as many clean ones as the control has.
     share = len(ids(random) & ids(clean)) / random.documents
     assert share == pytest.approx(clean.documents / arms["raw"].documents, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, ["clean"]),
+        ({"control": "clean"}, []),  # the other arm holds more
+        ({"arms": {"raw": "True", "clean": "dropped == ''", "same": "True"}}, ["clean"]),
+        ({"arms": ARMS, "bands": {"few": Band(signal="bytes", high=0.1)}}, ["few"]),
+        ({"arms": ARMS | {"twin": ARMS["clean"]}}, ["clean"]),  # of equal ones the first
+        ({"arms": ARMS | {"random-clean": "bytes > 8"}}, []),  # the name is taken
+        ({"budget": "unique"}, []),
+        ({"random_like": []}, []),
+        ({"arms": ARMS | {"less": "bytes > 12"}, "random_like": ["clean"]}, ["clean"]),
+    ],
+)
+def test_the_smallest_arm_has_a_random_subset_unless_the_recipe_says_which(
+    dataset, changes, wanted
+):
+    study = StudyConfig(**{"arms": ARMS} | changes)
+    found = with_random(dataset, study)
+    assert found.random_like == wanted
+    assert found == msgspec.structs.replace(study, random_like=wanted)
+    assert with_random(dataset, found) is found
+    assert list(open_arms(dataset, found, BUDGET)[1])[: len(study.arm_names)] == study.arm_names
 
 
 def test_repeat_arms_hold_a_share_of_the_budget_and_lie_in_each_other(dataset):
@@ -131,6 +157,26 @@ def test_a_mixture_has_its_shares_and_repeats_what_is_scarce(signal_dataset, cel
     assert arm.tokens < arm.view.tokens
     assert sum(arm.shares.values()) == pytest.approx(1)
     assert arm.view.bytes == int((catalogue.bytes * arm.copies).sum())
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(weight=st.floats(0.05, 20), budget=st.integers(100, 4000))
+def test_a_mixture_holds_what_its_scarcest_cell_allows_and_never_less_than_the_budget(
+    signal_dataset, weight, budget
+):
+    study = StudyConfig(arms=ARMS, mixtures={"mix": Mix(weights={"one": 1, "two": weight})})
+    arm = open_arms(signal_dataset, study, budget, [1])[1]["mix"]
+    catalogue = Catalogue(signal_dataset)
+    raw = catalogue.select(ARMS["raw"], "raw")
+    share = np.array([1, weight]) / (1 + weight)
+    there = np.bincount(catalogue.sources[raw], catalogue.lengths[raw])
+    room = (there / share).min()
+    held = np.bincount(catalogue.sources, catalogue.lengths * arm.copies)
+    assert held == pytest.approx(share * max(room, budget), abs=41)  # a document of each
+    if room >= budget:
+        assert arm.copies.max() == 1
 
 
 @pytest.mark.parametrize("weights", [{"one": 1, "one/1": 1}, {"one/1": 1, "one": 0}])

@@ -71,6 +71,11 @@ def test_suggest_writes_a_recipe_and_says_what_it_foretells(tmp_path):
     assert call(suggest_command, tmp_path).startswith(recipe.read_text())
 
 
+def test_an_error_of_suggest_names_the_folder(folder):
+    with pytest.raises(TrainingError, match="b: the record does not say of which cells"):
+        call(suggest_command, folder / "b")
+
+
 def test_fit_needs_three_sizes(folder):
     with pytest.raises(TrainingError, match=r"have 1 model sizes \(1,000 parameters\)"):
         call(fit_command, folder / "a", folder / "b")

@@ -47,6 +47,7 @@ def test_one_selection_is_enough_where_other_arms_follow_from_it():
     ("table", "message"),
     [
         ({"arms": {"raw": "True"}}, r"\['raw'\] is one arm, and a study compares at least two"),
+        ({"arms": {}}, 'study.arms is empty: name .* such as raw = "split =='),
         ({"bands": {"low": {"signal": "x", "low": 0.5, "high": 0.5}}}, "not below high = 0.5"),
         ({"bands": {"low": {"signal": "x", "of": "rwa"}}}, "bands.low.of = 'rwa'.*mean 'raw'"),
         ({"bands": {"raw": {"signal": "x"}}}, "two arms are named 'raw'"),

@@ -7,7 +7,7 @@ from trainer.records import STUDY, write_record
 from trainer.show import study_summary
 from trainer.study_cli import show_command
 from trainer.study_config import Band, StudyConfig
-from trainer.study_controls import without_random
+from trainer.study_controls import caution, random_words, without_random
 from trainer.study_report import answer_sentence, study_markdown
 
 CALLED = (-0.05, -0.08, -0.02, "arm better")
@@ -19,7 +19,7 @@ WARNING = (
 
 def study(**changes):
     """A study of a control and arms of half its tokens; `random-curated` may be one of them."""
-    names = ["curated", *(f"random-{name}" for name in changes.get("random_like", []))]
+    names = ["curated", *(f"random-{name}" for name in changes.get("random_like") or [])]
     record = study_record(dict.fromkeys(names, CALLED))
     arms = {
         name: arm if name == "raw" else msgspec.structs.replace(arm, available_tokens=400_000)
@@ -63,3 +63,37 @@ def test_an_arm_as_large_as_the_control_needs_none_and_a_band_does():
     raw, curated = record.arms["raw"], record.arms["curated"]
     arms = {"raw": raw, "curated": raw, "dense": curated}
     assert without_random(arms, record.study) == ["dense"]
+
+
+def test_a_smaller_random_subset_speaks_for_larger_arms():
+    record = study(random_like=["curated"])
+    arms = record.arms | {
+        "near": msgspec.structs.replace(record.arms["curated"], available_tokens=600_000)
+    }
+    selections = record.study.arms | {"near": "True"}
+    config = msgspec.structs.replace(record.study, arms=selections)
+    end = "random-curated, smaller still, shows what less data alone does"
+    assert caution(arms, config) == (f"Beside near there is no random subset of equal size; {end}.")
+    assert random_words(arms, config) == f"random-curated; none for near: {end}"
+    # The other way round it shows too little.
+    config = msgspec.structs.replace(config, random_like=["near"])
+    assert random_words(arms, config).endswith("none for curated: less data alone might explain"
+                                               " the difference")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"random_like": ["curated"]}, "random-curated"),
+        ({"random_like": []}, "none for curated: less data alone might explain the difference"),
+        ({"budget": "unique"}, "none is needed: every arm is cut to as many tokens, the control"
+         " by the same draw"),
+    ],
+)  # fmt: skip
+def test_the_table_says_which_subsets_there_are_and_why_there_is_none(changes, words):
+    record = study(**changes)
+    assert random_words(record.arms, record.study) == words
+    assert f"| random subset of equal size | {words} |" in study_markdown(record)
+    same = record.arms | {"curated": record.arms["raw"]}
+    if not record.study.random_subsets and record.study.budget == "flops":
+        assert random_words(same, record.study).startswith("none is needed: no arm is smaller")

@@ -53,6 +53,29 @@ def test_a_study_finds_the_planned_difference_as_often_as_promised():
     assert found / studies == pytest.approx(0.8, abs=4 * np.sqrt(0.8 * 0.2 / studies))
 
 
+def test_noise_of_seed_and_document_counts_in_both_and_the_promise_holds():
+    """By the standard deviations as measured; 300 studies, four standard errors."""
+    rng = np.random.default_rng(1)
+    seeds, documents, studies, seed, document, joint = 4, 50, 300, 0.002, 0.01, 0.05
+    sizes = np.full(documents, 1000)
+    effect = detectable_difference(
+        seeds=seeds, documents=float(documents), level=0.05,
+        seed_sd=float(np.hypot(seed, joint / np.sqrt(documents))),
+        document_sd=float(np.hypot(document, joint / np.sqrt(seeds))),
+    )  # fmt: skip
+    found = 0
+    for _ in range(studies):
+        noise = (
+            seed * rng.standard_normal((seeds, 1))
+            + document * rng.standard_normal((1, documents))
+            + joint * rng.standard_normal((seeds, documents))
+        )
+        arm = (noise - effect) * sizes
+        result = paired_differences({"arm": arm}, np.zeros_like(arm), sizes, 0.05, 200)["arm"]
+        found += verdict_of(result.both, gate_passed=True) == "arm better"
+    assert found / studies >= 0.8 - 4 * np.sqrt(0.8 * 0.2 / studies)
+
+
 def test_more_arms_see_less():
     sizes = np.full(100, 1000)
     two, four = StudyConfig(), StudyConfig(repeats=[2, 4])

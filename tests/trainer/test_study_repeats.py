@@ -1,9 +1,17 @@
+from types import SimpleNamespace
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainer.records import run_record
+from trainer.config import TrainConfig
+from trainer.study_config import StudyConfig
+from trainer.study_extras import repeat_fit
 from trainer.study_repeats import ONE_SIZE, Points, effective_tokens, fit_law, fit_repeats
+from trainer.study_sections import repeat_words
 
 BUDGET = 1e6
 
@@ -58,3 +66,42 @@ def test_what_the_curves_do_not_say_is_not_said():
     rising = few._replace(bpb=few.tokens)
     assert fit_law(rising) is None
     assert "do not fall" in fit_repeats([rising, rising], ["raw"]).reason
+
+
+def run_of(times, seed, bpb):
+    tokens = (np.arange(1, 9) * BUDGET / 8).astype(int)
+    own = bpb + 40 * effective_tokens(tokens, np.full(8, BUDGET / times), 4.0) ** -0.3
+    own[-1] -= 0.05
+    made = run_record(seed=seed, curve=list(zip(tokens.tolist(), own.tolist(), strict=True)))
+    return msgspec.structs.replace(made, config=TrainConfig(decay=0.2))
+
+
+@pytest.mark.parametrize(
+    ("failed", "left", "said"),
+    [
+        ([], [], None),
+        (["repeat-8", "other"], ["repeat-8"], None),
+        (["repeat-2", "repeat-4", "repeat-8"], None, "every repeat arm did not pass"),
+        (["raw"], ["raw"], "the repeated arm raw did not pass the gate: raise train.tokens"),
+    ],
+)
+def test_repeat_arms_that_failed_the_gate_are_left_out_and_named(failed, left, said):
+    repeats = [2, 4, 8]
+    study = StudyConfig(repeats=repeats, seeds=[1, 2])
+    times = {"raw": 1} | {f"repeat-{n}": n for n in repeats}
+    rng = np.random.default_rng(3)
+    records = {
+        name: [run_of(n, seed, 1.5 + 1e-4 * rng.standard_normal(8)) for seed in (1, 2)]
+        for name, n in times.items()
+    }
+    one = {name: SimpleNamespace(tokens=BUDGET / n) for name, n in times.items()}
+    fit = repeat_fit(dict.fromkeys((1, 2), one), records, study, failed)
+    assert fit.left_out == (failed if left is None else left)
+    if said is None:
+        assert fit.arms == [name for name in times if name not in failed]
+        assert fit.r_d_star == pytest.approx(4, rel=0.5)
+    else:
+        assert said in fit.reason
+        assert fit.r_d_star is None
+    named = f"did not pass the gate: {', '.join(fit.left_out)}."
+    assert repeat_words(fit).endswith(named) is bool(fit.left_out)

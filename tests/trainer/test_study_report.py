@@ -98,4 +98,10 @@ def test_a_bar_in_a_selection_does_not_break_the_table():
 
 def test_an_unknown_worth_is_said():
     assert worth_words(arm_result([run_record()])) == "unknown"
-    assert worth_words(study_record(ARMS).arms["noise"]) == "×1.25 (1.10 to 1.40)"
+    arm = study_record(ARMS).arms["noise"]
+    assert worth_words(arm) == "×1.25 (1.10 to 1.40)"
+    beyond = msgspec.structs.replace(
+        arm, effective_data_multiplier=None, multiplier_ci=(4.0, None), multiplier_reach=6.1,
+        multiplier_beyond=">",
+    )  # fmt: skip
+    assert worth_words(beyond) == "> ×6.10 (4.00 to > 6.10)"

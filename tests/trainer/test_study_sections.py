@@ -90,7 +90,9 @@ def test_what_was_checked_stands_in_the_controls():
     assert "highest left 41 %; of all 13-grams in raw 10.3 %" in rows["decontamination"]
     assert rows["prediction"].endswith("the prediction did NOT hold")
     other = msgspec.structs.replace(told, same_dataset=False, held=True)
-    assert "(made on another dataset)" in prediction_words(other)
+    assert "(made for another dataset)" in prediction_words(other)
+    both = msgspec.structs.replace(other, same_tokens=False)
+    assert "(made for another dataset and budget)" in prediction_words(both)
     untested = msgspec.structs.replace(told, held=None)
     assert prediction_words(untested).endswith("was not tested: the arm is INCONCLUSIVE")
 

@@ -6,6 +6,7 @@ from shards.errors import TrainingError
 from tests.trainer.records import arm_result, run_record, study_record
 from trainer.config import TrainConfig
 from trainer.study_config import StudyConfig
+from trainer.study_sections import repeat_words
 from trainer.study_sizes import (
     SizedPoints,
     SizeLaw,
@@ -88,11 +89,75 @@ def test_the_records_of_studies_are_enough():
     assert found.reason
 
 
+def test_an_arm_that_failed_the_gate_is_left_out_and_named():
+    """What it says would pull the law: here its curve is as high as no other."""
+    three = [record(n) for n in (1000, 2000, 3000)]
+    lost = msgspec.structs.replace(three[0].arms["repeat-2"], beats_baselines=False)
+    lost = msgspec.structs.replace(
+        lost, seeds=[msgspec.structs.replace(seed, curve=[]) for seed in lost.seeds]
+    )
+    arms = three[0].arms | {"repeat-2": lost}
+    found = fit_studies([msgspec.structs.replace(three[0], arms=arms), *three[1:]])
+    assert found.arms == ["raw", "repeat-2"]
+    assert found.left_out == ["repeat-2 of 1,000 parameters"]
+    assert repeat_words(found).endswith("did not pass the gate: repeat-2 of 1,000 parameters.")
+
+
+def three_with(**changes):
+    made = [record(n) for n in (1000, 2000, 3000)]
+    return [*made[:2], msgspec.structs.replace(made[2], **changes)]
+
+
+def failing(*names):
+    arms = record(3000).arms
+    return {
+        name: msgspec.structs.replace(arm, beats_baselines=name not in names)
+        for name, arm in arms.items()
+    }
+
+
+VALID = record(1).valid
+OTHERS = [
+    (three_with(gate_passed=False, gate="untrained"), "of 3,000 parameters is INCONCLUSIVE: untr"),
+    (three_with(arms=failing("raw")), "of 3,000 parameters: its repeated arm raw did not pass"),
+    (
+        [msgspec.structs.replace(one, arms=failing("repeat-2")) for one in three_with()],
+        r"no repeat arm .* passed the gate \(repeat-2 of 1,000 parameters, ",
+    ),
+    (
+        three_with(valid=msgspec.structs.replace(VALID, bytes=299)),
+        "differ in validation: 5 documents, 299 bytes: split .*; 5 documents, 300 bytes",
+    ),
+    (
+        three_with(
+            study=StudyConfig(
+                arms={"raw": "True", "other": "True"}, repeats=[2], repeat_of="other", seeds=[1, 2]
+            ),
+            arms=record(1).arms | {"other": record(1).arms["raw"]},
+        ),
+        "differ in the arm that is repeated: other = True; raw = True",
+    ),
+    (
+        three_with(
+            arms=record(1).arms
+            | {"raw": msgspec.structs.replace(record(1).arms["raw"], select="bytes > 9")}
+        ),
+        "differ in the arm that is repeated: raw = True; raw = bytes > 9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("records", "message"), OTHERS)
+def test_what_one_law_cannot_hold_of_is_refused(records, message):
+    with pytest.raises(TrainingError, match=message):
+        fit_studies(records)
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
         ([record(1), record(2)], r"have 2 model sizes \(1, 2 parameters\)"),
-        ([record(1), record(2), record(3, dataset_id="x")], "differ in dataset: d, x"),
+        ([record(1), record(2), record(3, dataset_id="x")], "differ in dataset: d; x"),
         (
             [record(n, study=StudyConfig(arms={"raw": "1", "b": "1"})) for n in (1, 2, 3)],
             "no repeat arm",

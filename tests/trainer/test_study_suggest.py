@@ -60,6 +60,9 @@ def test_the_recipe_is_a_study_that_tests_the_prediction_on_fresh_seeds():
     assert study == found.study
     assert study.seeds == [3, 4]
     assert study.prediction.seeds == [1, 2]
+    assert study.prediction.tokens == record.tokens
+    assert study.expected_seed_sd == pytest.approx((2 * record.worth.noise) ** 0.5, rel=0.05)
+    assert "random_like" not in table["study"]  # a mixture's size is that of the control's cells
     assert study.prediction.low == pytest.approx(found.low, abs=1e-6)
     assert study.arm_names == ["raw", ARM]
     assert study.cells.signal == "zstd_bpb"
@@ -87,7 +90,14 @@ def test_no_cell_is_read_more_than_four_times():
     ("changes", "message"),
     [
         ({"gate_passed": False, "gate": "untrained"}, "INCONCLUSIVE.*untrained"),
-        ({"worth": None}, r"add mixtures to it, such as \[study.probes\]"),
+        (
+            {"worth": None},
+            r"the control the study has no arm, .* add mixtures to it, such as \[study.probes\]",
+        ),
+        (
+            {"worth": None, "arms": {"raw": arm_result([run_record()])}},
+            "an older Assay wrote it.*run assay study with the same recipe",
+        ),
     ],
 )
 def test_a_study_that_says_nothing_of_worth_suggests_nothing(changes, message):

@@ -3,7 +3,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.report.curves import band_of, drawn, forest, run_curves, study_curves, styles
+from pipelines.report.curves import (
+    MOST_CURVES,
+    NO_CURVE,
+    band_of,
+    drawn,
+    forest,
+    run_curves,
+    study_curves,
+    styles,
+)
 from pipelines.report.study import ArmResult, CurvePoint, Run, Study
 
 
@@ -89,8 +98,19 @@ def test_of_many_arms_the_control_and_the_most_different_are_drawn(make_study, m
     arms = {"raw": make_arm(2.0)}
     arms |= {f"arm{i}": make_arm(2.0) | {"delta": 0.01 * i} for i in range(1, 12)}
     study = msgspec.convert(make_study("x", arms=arms), Study)
-    assert drawn(study) == ["raw", *(f"arm{i}" for i in range(5, 12))]
+    assert drawn(study) == ["raw", *(f"arm{i}" for i in range(7, 12))]
     chart = study_curves(study)
     assert [line.name for line in chart.series] == drawn(study)
-    assert [line.style for line in chart.series] == [0, 5, 0, 1, 2, 3, 4, 5]
-    assert styles(study, ["arm7"]) == [1]
+    assert [line.style for line in chart.series] == list(range(MOST_CURVES))  # each its own
+    assert styles(study, ["arm6", "arm7"]) == [NO_CURVE, 1]
+    assert chart.arms == 12
+
+
+def test_the_coverage_is_said_once_where_all_arms_have_the_same(make_study, make_arm):
+    found = {"delta": 0.1, "ci_low": 0.0, "ci_high": 0.2, "level": 0.025}
+    arms = {"raw": make_arm(2.0), "a": make_arm(2.1) | found, "b": make_arm(2.1) | found}
+    chart = forest(msgspec.convert(make_study("x", arms=arms), Study))
+    assert chart.coverage == "all 97.5\u202f%"
+    arms["b"] |= {"level": None}
+    chart = forest(msgspec.convert(make_study("x", arms=arms), Study))
+    assert chart.coverage == "a: 97.5\u202f%, b: 95\u202f%"

@@ -124,7 +124,86 @@ def test_an_arm_has_its_own_level_p_and_worth(chain, write_study, make_study):
     write_study(arms=arms)
     text = outline(render(gather(chain))).text
     assert "Holm's procedure tests the arm (curated: 97.5 %)" in text
-    assert "0.0125 ×1.25 (1.10 to unknown) arm better" in text
+    assert "0.0125 ×1.25 1.10 to unknown arm better" in text
+    arms["curated"] |= {"multiplier_ci": [None, None]}
+    write_study(arms=arms)
+    assert "0.0125 ×1.25 no interval arm better" in outline(render(gather(chain))).text
+    arms["curated"] |= {
+        "effective_data_multiplier": None, "multiplier_ci": [4.0, None],
+        "multiplier_reach": 6.1, "multiplier_beyond": ">",
+    }  # fmt: skip
+    write_study(arms=arms)
+    assert "0.0125 > ×6.10 4.00 to > 6.10 arm better" in outline(render(gather(chain))).text
+    arms["curated"] |= {"multiplier_ci": [None, 0.5], "multiplier_beyond": "<"}
+    write_study(arms=arms)
+    assert "0.0125 < ×0.16 < 0.16 to 0.50 arm better" in outline(render(gather(chain))).text
+
+
+def many_arms(make_study, make_arm, count):
+    arms = make_study("d")["arms"]
+    arms |= {f"arm{i}": make_arm(2.3, delta=0.01 * i) for i in range(count)}
+    return arms
+
+
+def test_that_some_curves_are_not_drawn_is_said(chain, write_study, make_study, make_arm):
+    write_study()
+    assert "2 arms" in outline(render(gather(chain))).text
+    write_study(arms=many_arms(make_study, make_arm, 11))
+    text = outline(render(gather(chain))).text
+    assert "6 of 13 arms : the control and those that differ most from it" in text
+
+
+@pytest.mark.parametrize(
+    ("passed", "verdict", "bold"),
+    [(True, "arm better", 1), (True, "INCONCLUSIVE", 0), (False, "INCONCLUSIVE", 0)],
+)
+def test_no_source_is_called_where_the_gate_failed(
+    chain, write_study, make_study, passed, verdict, bold
+):
+    arms = make_study("d")["arms"]
+    source = next(iter(arms["raw"]["by_source"]))
+    found = {"documents": 7, "delta": -0.1, "interval": [-0.2, -0.05]}
+    arms["curated"] |= {"verdict": verdict, "sources": {source: found}}
+    write_study(arms=arms, gate_passed=passed)
+    page = render(gather(chain))
+    assert page.count('class="under sure"') == bold
+    assert ("none is called" in page) is not passed
+
+
+@pytest.mark.parametrize(("count", "head"), [(0, "source"), (11, "arm")])
+def test_the_longer_of_arms_and_sources_goes_down_the_page(
+    chain, write_study, make_study, make_arm, count, head
+):
+    arms = many_arms(make_study, make_arm, count)
+    for arm in arms.values():
+        arm["by_source"] = dict.fromkeys(("a", "b", "c"), 2.0)
+    write_study(arms=arms)
+    section = render(gather(chain)).split("<h3>By source")[-1].split("</table>")[0]
+    assert f"<thead><tr><th>{head}</th>" in section
+    assert section.count("<tr>") == 1 + max(3, len(arms))
+
+
+def test_random_subsets_that_there_are_and_that_lack(chain, write_study, make_study, make_arm):
+    arms = make_study("d")["arms"]
+    arms["curated"] |= {"available_tokens": 10, "random_delta": -0.2, "random_ci": [-0.3, -0.1]}
+    selections = {"arms": {"raw": "1", "curated": "1", "small": "1"}}
+    write_study(arms=arms, study=selections)
+    words = "random subset curated − random-curated: −0.2000 (−0.3000 to −0.1000)"
+    assert words in outline(render(gather(chain))).text
+    arms["small"] = make_arm(2.3, delta=0.0, available_tokens=10)
+    arms["random-curated"] = make_arm(2.4, delta=0.1, verdict="INCONCLUSIVE")
+    write_study(arms=arms, study=selections)
+    text = outline(render(gather(chain))).text
+    assert f"{words}, INCONCLUSIVE; none for small: less data alone might explain them" in text
+    write_study(study={"budget": "unique"})
+    assert "random subset none is needed" in outline(render(gather(chain))).text
+
+
+def test_arms_left_out_of_the_fit_of_repeated_data_are_named(chain, write_study):
+    fit = {"r_d_star": None, "r_d_interval": None, "arms": ["raw"], "reason": "no"}
+    write_study(repeats=fit | {"left_out": ["repeat-8"]})
+    text = outline(render(gather(chain))).text
+    assert "not determined: no; left out, since they did not pass the gate: repeat-8" in text
 
 
 @pytest.mark.parametrize(
