@@ -7,8 +7,9 @@ undisturbed, for its id and its time; then it is killed with its whole process g
 drawn from that time, run again, and so on until it ends, and the folder is thrown away. Printed
 last, as one JSON object: `kills`; `same_id`, whether every end had the undisturbed id; `lost`,
 documents that an end counted fewer than the undisturbed run; `litter`, files that are left after
-`assay gc` and that no manifest lists; `reused`, finished fragments and shards that a later run left
-as they were, and `made_again`, those that it did not; `by_moment`, what was running at each kill.
+`assay gc` and that no manifest lists, and what is left in the temporary folder; `reused`, finished
+fragments and shards that a later run left as they were, and `made_again`, those that it did not;
+`by_moment`, what was running at each kill.
 """
 
 import argparse
@@ -60,6 +61,9 @@ def main() -> None:
 def chaos(root: Path, kills: int, seed: int, mb: int) -> dict[str, Any]:
     """Kill stages in turn until there were `kills` kills."""
     rng = random.Random(seed)
+    temporary = root / "temporary"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)  # the jobs' and `assay gc`'s
     made = stages(root, write_lines(root / "in.jsonl", mb * 10**6))
     truth, seconds = {}, {}
     for stage in made:
@@ -80,7 +84,7 @@ def chaos(root: Path, kills: int, seed: int, mb: int) -> dict[str, Any]:
         found = stage.result(mine.out)
         same = same and found[0] == truth[stage.name][0]
         lost += truth[stage.name][1] - found[1]
-        litter += left_over(mine.out)
+        litter += left_over(mine.out) + len(list(temporary.iterdir()))
         shutil.rmtree(mine.out)
         print(f"{dict(tally.by_stage)}, same id: {same}", file=sys.stderr, flush=True)
     return {

@@ -107,11 +107,11 @@ def main() -> None:
         print(json.dumps(found))
 
 
-def make_dataset(folder: Path) -> TokenDataset:
+def make_dataset(folder: Path, vocabulary: int = VOCABULARY) -> TokenDataset:
     """Write 2 M tokens in documents of 500, the last of which are for validation."""
     rng = np.random.default_rng(1)
-    weights = 1 / np.arange(2, VOCABULARY + 1)
-    ids = rng.choice(np.arange(1, VOCABULARY), (DOCUMENTS, LENGTH), p=weights / weights.sum())
+    weights = 1 / np.arange(2, vocabulary + 1)
+    ids = rng.choice(np.arange(1, vocabulary), (DOCUMENTS, LENGTH), p=weights / weights.sum())
     ids[:, -1] = EOS
     offsets = np.arange(0, DOCUMENTS * LENGTH + 1, LENGTH)
     table = pa.table(
@@ -124,7 +124,7 @@ def make_dataset(folder: Path) -> TokenDataset:
             "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(ids.ravel())),
         }
     )
-    tokenizer = TokenMetadata("0" * 64, VOCABULARY, EOS)
+    tokenizer = TokenMetadata("0" * 64, vocabulary, EOS)
     data = encode_token_shard(table, tokenizer)
     name = "tokens/00000-of-00001.arrow"
     write_atomic(folder / name, data)
@@ -133,7 +133,7 @@ def make_dataset(folder: Path) -> TokenDataset:
         shards={"tokens": [shard_entry(name, data, documents=DOCUMENTS, tokens=ids.size)]},
         total=Counts(tokens=ids.size),
         sources={"made": Counts()},
-        tokenizer={"sha256": "0" * 64, "vocab_size": VOCABULARY, "eos_id": EOS},
+        tokenizer={"sha256": "0" * 64, "vocab_size": vocabulary, "eos_id": EOS},
     )
     manifest = encode_manifest(new_manifest(content, stage_key="0" * 32, run={}))
     write_atomic(folder / MANIFEST, manifest)

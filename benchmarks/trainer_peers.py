@@ -103,8 +103,8 @@ def stepper(
     return step
 
 
-def nanogpt(shape: Shape) -> Step:
-    """Return a step of nanoGPT's model with its own optimiser."""
+def nanogpt_model(shape: Shape) -> Any:
+    """Return nanoGPT's model, from the clone that the shape names."""
     path = Path(shape["path"], "model.py")
     spec = importlib.util.spec_from_file_location("nanogpt_model", path)
     if spec is None or spec.loader is None or not path.exists():
@@ -121,7 +121,12 @@ def nanogpt(shape: Shape) -> Step:
         dropout=0.0,
         bias=False,
     )
-    model = module.GPT(config)
+    return module.GPT(config)
+
+
+def nanogpt(shape: Shape) -> Step:
+    """Return a step of nanoGPT's model with its own optimiser."""
+    model = nanogpt_model(shape)
     optimizer = model.configure_optimizers(ADAM["weight_decay"], ADAM["lr"], ADAM["betas"], "cpu")
     return stepper(shape, model, optimizer, lambda x, y: model(x, y)[1])
 

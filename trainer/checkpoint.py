@@ -136,11 +136,18 @@ def write_part(
 
 
 def commit_checkpoint(
-    folder: Path, run_key: str, step: int, parts: list[Part], times: Times, keep: int = 2
+    folder: Path,
+    run_key: str,
+    step: int,
+    parts: list[Part],
+    times: Times,
+    keep: int = 2,
+    pinned: int | None = None,
 ) -> Checkpoint:
     """Make a checkpoint of the files of all writers, in their order.
 
-    Then all but the newest `keep` of this run are removed: this one and those of steps before it.
+    Then all but the newest `keep` of this run and that of step `pinned` are removed: this one and
+    those of steps before it.
 
     Raises:
         TrainingError: it cannot be written; those before it are still there.
@@ -151,7 +158,7 @@ def commit_checkpoint(
         write_atomic(folder / f"{_STEM}{step:08d}.json", _encode(entry))
         # Of several writers one may be at work on the next checkpoint already.
         until = step if len(parts) > 1 else None
-        prune_checkpoints(folder, run_key, keep, newest=step, until=until)
+        prune_checkpoints(folder, run_key, keep, newest=step, until=until, pinned=pinned)
     except OSError as error:
         raise _cannot_write(folder, step, error) from None
     return entry
@@ -164,8 +171,12 @@ def _cannot_write(folder: Path, step: int, error: OSError) -> TrainingError:
     )
 
 
-def load_checkpoint(folder: Path, run_key: str, ranks: Ranks = ALONE) -> Found | None:
+def load_checkpoint(
+    folder: Path, run_key: str, ranks: Ranks = ALONE, *, step: int | None = None
+) -> Found | None:
     """Return the newest checkpoint of a run that is as it was written; None if there never was one.
+
+    With `step`, only that of this step is looked at.
 
     One process reads files into memory and hashes what it has read. A group of ranks, which must
     all call this and see the same folder, shares the hashing and maps the files, so that a rank
@@ -175,7 +186,8 @@ def load_checkpoint(folder: Path, run_key: str, ranks: Ranks = ALONE) -> Found |
         CorruptError: there are checkpoints, and every one of this run is damaged.
     """
     refused: list[str] = []
-    for name in ranks.share([path.name for path in _manifests(folder)]):
+    manifests = [path for path in _manifests(folder) if step in (None, _step_of(path))]
+    for name in ranks.share([path.name for path in manifests]):
         entry = ranks.share(_candidate(folder / name, run_key) if ranks.first else None)
         if entry is None:
             continue
@@ -203,7 +215,12 @@ def load_checkpoint(folder: Path, run_key: str, ranks: Ranks = ALONE) -> Found |
 
 
 def prune_checkpoints(
-    folder: Path, run_key: str, keep: int, newest: int | None = None, until: int | None = None
+    folder: Path,
+    run_key: str,
+    keep: int,
+    newest: int | None = None,
+    until: int | None = None,
+    pinned: int | None = None,
 ) -> None:
     """Remove all checkpoints but the newest `keep` of this run; manifests first.
 
@@ -215,6 +232,7 @@ def prune_checkpoints(
             are removed and do not count as kept: they were refused when the run was resumed, and
             their manifests alone do not show that.
         until: files without a manifest go too, up to this step: later ones are being written.
+        pinned: the step of one that stays, too, and does not count (`rollback_point`).
     """
     kept: set[str] = set()
     count = 0
@@ -225,8 +243,9 @@ def prune_checkpoints(
             entry = None
         step = _step_of(path)
         late = newest is not None and step is not None and step > newest
-        if entry and entry.run_key == run_key and count < keep and not late:
-            count += 1
+        mine = entry is not None and entry.run_key == run_key and not late
+        if entry and mine and (count < keep or step == pinned):
+            count += step != pinned
             kept |= {part.file for part in entry.parts}
         elif entry is None and newest is not None and step == newest:
             count += 1  # it was good a moment ago: who loads it next judges again

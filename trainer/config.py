@@ -95,7 +95,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     A batch is learned from in `microbatches` equal parts, one after the other, whose gradients are
     summed in their order: less memory, the same step. The batch of a step whose loss or gradient
     norm is not finite, or lies more than `spike_sigma` standard deviations above those of the last
-    128 steps (0: no such rule), is skipped; more than `max_skipped` in a row stop the run.
+    128 steps (0: no such rule), is skipped; more than `max_skipped` in a row stop the run. With
+    `spike = "rollback"` such a spike also undoes the updates since the last multiple of
+    `checkpoint_every`, so that all batches since then are left out (`trainer/history.py`).
     `keep_checkpoints` are kept while a run goes on, one when it is done. With `checkpoint_async`
     they are written while the run goes on, from a copy of weights and optimisers in main memory.
 
@@ -126,6 +128,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     weight_decay: NotNegative = 0.1
     grad_clip: NotNegative = 1.0
     spike_sigma: NotNegative = 0.0
+    spike: Literal["skip", "rollback"] = "skip"
     max_skipped: Annotated[int, Meta(ge=0)] = 10
     schedule: Literal["wsd", "cosine"] = "wsd"
     warmup: Share = 0.02
@@ -158,6 +161,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             raise ValueError(
                 f"batch_size {self.batch_size} (sequences a step) is not divisible by microbatches"
                 f" {self.microbatches}"
+            )
+        if self.spike == "rollback" and not (self.spike_sigma and self.checkpoint_every):
+            raise ValueError(
+                f"spike 'rollback' with spike_sigma {self.spike_sigma} and checkpoint_every"
+                f" {self.checkpoint_every}: it goes back to a checkpoint when a step is a spike, so"
+                " both must be above 0"
             )
         if self.packing != "none" and self.window_mb:
             raise ValueError(

@@ -2,7 +2,9 @@
 
 import os
 import resource
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +32,8 @@ def choose_device(config: TrainConfig) -> torch.device:
     if index >= torch.cuda.device_count():
         raise PlatformError(
             f"LOCAL_RANK = {index}, but torch sees {torch.cuda.device_count()} GPUs: start one rank"
-            " a GPU (torchrun --nproc-per-node), or use train.device = 'cpu'"
+            " a GPU (torchrun --nproc-per-node), or use train.device = 'cpu'; where each rank sees"
+            " only its own GPU, give all of them LOCAL_RANK=0"
         )
     return torch.device("cuda", index)
 
@@ -59,6 +62,13 @@ def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManage
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+def take_device(device: torch.device) -> None:
+    """Make a GPU the current one of this thread, and count its peak memory from here."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def compile_blocks(blocks: nn.ModuleList) -> None:
     """Have torch compile the forward pass of each block: one compilation for all of one shape.
 
@@ -66,19 +76,60 @@ def compile_blocks(blocks: nn.ModuleList) -> None:
     hooks around the compiled pass and not into it.
     """
     for block in blocks:
-        block.forward = torch.compile(block.forward)
+        block.forward = compiled_for_training(block.forward)
 
 
-def make_deterministic(config: TrainConfig) -> None:
-    """Fix what would make two equal runs differ: thread count, kernels that race, random state."""
+def compiled_for_training(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return `forward`, compiled where gradients are computed and as it is elsewhere.
+
+    Validation has batches of many widths. Compiled, each would cost a compilation, and after
+    torch's limit of eight the code runs uncompiled; worse, which kernels a shape gets would follow
+    from the shapes seen before it, so that a resumed run could validate to other bits.
+    """
+    compiled = compiled_by_rule(forward, dynamic=False)
+
+    def choose(*arguments: object) -> torch.Tensor:
+        return (compiled if torch.is_grad_enabled() else forward)(*arguments)
+
+    return choose
+
+
+def compiled_by_rule(function: Callable[..., Any], *, dynamic: bool) -> Any:
+    """Compile a function, for one shape or (`dynamic`) with one kernel for all.
+
+    Kernels are chosen by rule and not by the clock, since another choice sums in another order:
+    Inductor's `deterministic` (torch 2.10 and later; before, the deterministic algorithms of torch
+    alone say which reductions it may choose).
+    """
+    from torch._inductor import config as inductor  # takes half a second
+
+    options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+    return torch.compile(function, dynamic=dynamic, options=options)
+
+
+def make_deterministic(config: TrainConfig, device: torch.device) -> None:
+    """Fix what would make two equal runs differ: thread count, kernels that race, random state.
+
+    On a GPU an operation without a deterministic form is an error. With a mere warning the backward
+    passes of scaled dot-product attention add in any order: their kernels are deterministic only
+    with `warn_only=False` (ATen, `attention_backward.cu`), and cuDNN's is left out only then.
+    """
     # cuBLAS sums in a fixed order only with a workspace of fixed size (its documentation, section
     # "Results reproducibility"); it looks when its first handle is made.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "cpu")
+    # fp32 means fp32 wherever a container's settings would have it be TF32 (ten bits of fraction).
+    torch.set_float32_matmul_precision("highest")
     # Filling every new tensor would only hide reads of unset memory, at a cost in every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(config.seed)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what this process has queued on it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -17,6 +17,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from trainer.device import compiled_by_rule
+
 Mask = Tensor | BlockMask
 """`bool[B, 1, T, T]`, true where a query (row) sees a key (column), or the same in blocks."""
 
@@ -26,13 +28,19 @@ def document_numbers(tokens_BT: Tensor, eos: int) -> Tensor:
     return (tokens_BT == eos).cumsum(dim=1, dtype=torch.int32)
 
 
-def document_mask(tokens_BT: Tensor, eos: int) -> Mask:
+FLEX_HEAD_DIM = 16
+"""Values of a head below which FlexAttention does not compile: "embedding dimension of the query,
+key, and value must be at least 16" (torch/_inductor/kernel/flex)."""
+
+
+def document_mask(tokens_BT: Tensor, eos: int, head_dim: int) -> Mask:
     """Return the causal mask of the documents in `int64[B, T]`, in the form that attention takes.
 
-    It is a `BlockMask` on a GPU and a tensor elsewhere.
+    It is a `BlockMask` on a GPU, where heads are wide enough for it, and a tensor elsewhere.
     """
     numbers_BT = document_numbers(tokens_BT, eos)
-    return block_mask(numbers_BT) if tokens_BT.is_cuda else dense_mask(numbers_BT)
+    in_blocks = tokens_BT.is_cuda and head_dim >= FLEX_HEAD_DIM
+    return block_mask(numbers_BT) if in_blocks else dense_mask(numbers_BT)
 
 
 def dense_mask(numbers_BT: Tensor) -> Tensor:
@@ -59,7 +67,8 @@ def attend(
     With `grouped`, keys and values have fewer heads than queries (GQA).
     """
     if isinstance(mask, BlockMask):
-        flex = _flex() if q_BHTK.is_cuda and not torch.compiler.is_compiling() else flex_attention
+        alone = q_BHTK.is_cuda and not torch.compiler.is_compiling()
+        flex = _flex(dynamic=not torch.is_grad_enabled()) if alone else flex_attention
         y_BHTK: Tensor = flex(q_BHTK, k_BHTK, v_BHTK, block_mask=mask, enable_gqa=grouped)
         return y_BHTK
     return F.scaled_dot_product_attention(
@@ -68,6 +77,10 @@ def attend(
 
 
 @functools.cache
-def _flex() -> Any:
-    """Compile FlexAttention, which otherwise makes all scores; once a process, when first used."""
-    return torch.compile(flex_attention)
+def _flex(*, dynamic: bool) -> Any:
+    """Compile FlexAttention, which otherwise makes all scores; once a process, when first used.
+
+    Training has one shape. For validation, with `dynamic`, there is one kernel for all shapes: with
+    one for each, which of them a shape gets could follow from the shapes before it.
+    """
+    return compiled_by_rule(flex_attention, dynamic=dynamic)

@@ -17,11 +17,15 @@ EVENTS = "events.jsonl"
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`skipped`: the batch of this step was not learned from; `damaged`: a checkpoint was refused.
 
+    `stopped`: a signal stopped the run, which can go on; only the last line of a run that has not.
+    `rolled_back`: as `skipped`, and updates before it were undone; their lines in `metrics.jsonl`
+    stay, since they were made.
+
     `step` is the step that was skipped, or the one that the run went on from; `detail` says why.
     """
 
     step: int
-    kind: Literal["skipped", "damaged"]
+    kind: Literal["skipped", "rolled_back", "damaged", "stopped"]
     detail: str
 
 
@@ -44,9 +48,10 @@ def read_events(folder: Path) -> list[Event]:
 
 
 def cut_events(folder: Path, until: int) -> None:
-    """Remove what belongs to steps after `until`, which will be taken again."""
+    """Remove what belongs to steps after `until`, which will be taken again, and any stop."""
     if not (folder / EVENTS).exists():
         return
-    kept = [event for event in read_events(folder) if event.step <= until]
+    found = read_events(folder)
+    kept = [event for event in found if event.step <= until and event.kind != "stopped"]
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in kept)
     write_atomic(folder / EVENTS, lines)

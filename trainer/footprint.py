@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from trainer.config import TrainConfig
-from trainer.sizes import matrices_per_layer, parameter_count
+from trainer.sizes import loss_bytes, matrices_per_layer, parameter_count
 
 FP32, BF16 = 4, 2
 """Bytes of a value."""
@@ -14,6 +14,7 @@ class Footprint(NamedTuple):
 
     weights, gradients, moments: what this rank holds of them.
     activations: what the backward pass of one microbatch reads.
+    logits: a chunk of the output layer (on a CPU it is a few MiB).
     working: what the ranks exchange, blocks that are whole while they work, Muon's updates.
     copy: the state that a checkpoint is written from while the run goes on; with "ddp" only the
         first rank writes.
@@ -23,6 +24,7 @@ class Footprint(NamedTuple):
     gradients: int
     moments: int
     activations: int
+    logits: int
     working: int
     copy: int
 
@@ -71,6 +73,7 @@ def footprint(
         moments=FP32 * moments // share,
         activations=(BF16 if narrow else FP32) * layer * (1 if config.recompute else model.layers)
         + FP32 * inputs,
+        logits=loss_bytes(positions, vocabulary) if gpu else 0,
         working=FP32 * working,
         copy=FP32 * copied,
     )

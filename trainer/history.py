@@ -8,6 +8,7 @@ import math
 
 import msgspec
 
+from trainer.config import TrainConfig
 from trainer.records import CurvePoint, Metrics
 
 WINDOW = 128
@@ -51,6 +52,21 @@ class Guard(msgspec.Struct):
         self.skipped_in_a_row += 1
 
 
+def rollback_point(config: TrainConfig, step: int) -> int | None:
+    """Return the step whose checkpoint a spike right after `step` goes back to; None for none.
+
+    PaLM went back about 100 steps before a spike and left out the batches around it, 200 to 500,
+    which did not spike again elsewhere (Chowdhery et al. 2022, section 5.1). Here a run goes back
+    to the last multiple of `checkpoint_every` before the spike and leaves out the batches from
+    there to the spike's own. A multiple and not the last checkpoint: signals make checkpoints too,
+    and when they come must not decide a result. Steps keep their batches and their learning rates,
+    so nothing else moves.
+    """
+    if config.spike != "rollback":
+        return None
+    return step - step % config.checkpoint_every or None
+
+
 class Times(msgspec.Struct, omit_defaults=True):
     """Seconds of all steps, and those of them spent waiting for data.
 
@@ -73,12 +89,16 @@ class Times(msgspec.Struct, omit_defaults=True):
 
 
 class History(msgspec.Struct):
-    """The learning curve of a run; `losses` and `loss_sum` count from its last point."""
+    """The learning curve of a run; `losses` and `loss_sum` count from its last point.
+
+    skipped: steps without an update; undone: updates that a rollback took back.
+    """
 
     curve: list[CurvePoint] = []
     losses: int = 0
     loss_sum: float = 0.0
     skipped: int = 0
+    undone: int = 0
     guard: Guard = msgspec.field(default_factory=Guard)
 
     def add(self, row: Metrics) -> None:

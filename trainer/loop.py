@@ -6,6 +6,7 @@ of CPU threads belongs to the settings. `run.json` holds a hash of all that deci
 run key), so a finished run is not run again, and a run of something else is never resumed.
 """
 
+import math
 import signal
 from contextlib import nullcontext
 from pathlib import Path
@@ -57,14 +58,18 @@ HAS_NO_EFFECT = (
     "tensorboard",
     "recompute",
 )
-"""Settings that change what can be resumed and how, but not the result."""
+"""Settings that change what can be resumed and how, but not the result. With `spike = "rollback"`
+`checkpoint_every` decides what a spike goes back to, and counts."""
 
 
 def run_key(view: TokenView, valid: Documents, config: TrainConfig) -> str:
     """Return the hash of everything that decides the result of a run."""
     settings = msgspec.to_builtins(config)
     for name in HAS_NO_EFFECT:
-        del settings[name]
+        if name != "checkpoint_every" or config.spike == "skip":
+            del settings[name]
+    if config.spike == "skip":  # as before there was a choice, so that finished runs stay finished
+        del settings["spike"]
     return stable_hash(
         {
             "config": settings | {"device": choose_device(config).type},
@@ -184,6 +189,7 @@ def _train(
     ):
         while run.step < config.total_steps:
             row, objection = run.train_step()
+            back_to = run.roll_back() if objection and is_spike(row) else None
             if _due(run.step, config.eval_every, config.total_steps):
                 on_curve = run.evaluate(curve_documents)
                 row = _with_validation(row, on_curve)
@@ -191,7 +197,9 @@ def _train(
             run.history.add(row)
             run.times.add(row)
             if objection:
-                run.add_event(Event(run.step, "skipped", objection))
+                if back_to is not None:
+                    objection += f"; back to the weights of step {back_to}"
+                run.add_event(Event(run.step, "rolled_back" if back_to else "skipped", objection))
                 reporter.note(f"{name}: step {run.step} skipped: {objection}")
             else:
                 metrics.write(msgspec.json.encode(row) + b"\n")
@@ -253,6 +261,8 @@ def _save_or_stop(run: Run, number: signal.Signals | None, name: str) -> None:
     run.saver.check()
     if number or run.step == config.total_steps:
         run.saver.finish()
+    if number:
+        run.add_event(Event(run.step, "stopped", number.name))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:
@@ -266,6 +276,11 @@ def _agree(ranks: Ranks, number: signal.Signals | None) -> signal.Signals | None
     """Return a signal that came to any rank, the same one on all, so that all stop together."""
     highest = max(value for (value,) in ranks.gather([float(number or 0)]))
     return signal.Signals(int(highest)) if highest else None
+
+
+def is_spike(row: Metrics) -> bool:
+    """Whether a step that was not taken was one for its height and not for being no number."""
+    return math.isfinite(row.loss) and math.isfinite(row.grad_norm)
 
 
 def _due(step: int, every: int, last: int) -> bool:
@@ -315,6 +330,7 @@ def _finish(
             "mfu": run.utilisation(trained / run.times.seconds),
             "mfu_peak": run.peak._asdict(),
             "skipped_steps": history.skipped,
+            "undone_steps": history.undone,
             "checkpoint_wait_s": run.saver.blocked_seconds,
             "peak_memory_bytes": peak_memory_bytes(run.device),
             "torch": str(torch.__version__),

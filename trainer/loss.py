@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.ops import product
+from trainer.sizes import CHUNK_LOGITS_GPU
 
 IGNORED = -1
 """Target of a position that has no loss (padding)."""
@@ -27,23 +28,21 @@ CHUNK_LOGITS = 2**21
 """Logits of one chunk on a CPU, 8 MiB in fp32: a step's three products with a vocabulary of 4096
 took 71 ms so, 73 with half of it and 77 with a quarter."""
 
-CHUNK_LOGITS_GPU = 2**27
-"""The same on a GPU, 512 MiB: there few large products count, and no cache."""
-
 MIN_ROWS = 128
 """Rows below which a product with the output layer is no longer at full speed."""
 
 
 def mean_nats_of(
-    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, count: int | None = None
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, count: int | Tensor | None = None
 ) -> Tensor:
     """Return the mean of −ln softmax(x·Wᵀ)[target] over targets that are not `IGNORED`.
 
     Equal, up to rounding, to `F.cross_entropy(x @ W.T, targets, ignore_index=IGNORED)`; the
     gradient can be taken once. NaN if every target is `IGNORED`. With `count` it is the sum over
-    `count`: the part that a microbatch has in the mean of its whole batch.
+    `count`: the part that a microbatch has in the mean of its whole batch. Counts may be tensors,
+    so that nobody has to wait for a GPU to know them.
     """
-    total = int((targets_N != IGNORED).sum()) if count is None else count
+    total = (targets_N != IGNORED).sum() if count is None else count
     loss: Tensor = _MeanNats.apply(  # type: ignore[no-untyped-call]
         x_ND, weight_VD, targets_N, total
     )
@@ -70,7 +69,9 @@ class _MeanNats(torch.autograd.Function):
     """The loss, and with it both gradients, which the backward pass only scales."""
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, count: int) -> Tensor:
+    def forward(
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, count: int | Tensor
+    ) -> Tensor:
         w_VD = _narrow(weight_VD)
         share_N = (targets_N != IGNORED).to(weight_VD.dtype)
         share_N /= count

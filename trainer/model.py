@@ -219,7 +219,9 @@ class Transformer(nn.Module):
         """Map token ids `int64[B, T]` to what the output layer reads, `[B, T, D]`."""
         T = tokens_BT.shape[1]
         cos_TK, sin_TK = self.cos_TK[:T], self.sin_TK[:T]
-        mask = None if self.eos is None else document_mask(tokens_BT, self.eos)
+        mask = None
+        if self.eos is not None:
+            mask = document_mask(tokens_BT, self.eos, self.config.head_dim)
         x_BTD = F.embedding(tokens_BT, self.embedding)
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
@@ -244,7 +246,7 @@ def token_nats(model: Transformer, inputs_BT: Tensor, targets_BT: Tensor) -> Ten
 
 
 def mean_nats(
-    model: Transformer, inputs_BT: Tensor, targets_BT: Tensor, count: int | None = None
+    model: Transformer, inputs_BT: Tensor, targets_BT: Tensor, count: int | Tensor | None = None
 ) -> Tensor:
     """Return the training loss: mean nats per token over targets that are not `IGNORED`.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from trainer.config import ModelConfig
-from trainer.sizes import flops_per_token, matrices_per_layer, parameter_count
+from trainer.sizes import flops_per_token, loss_bytes, matrices_per_layer, parameter_count
 
 STATE_BYTES = 16
 """Bytes a parameter in fp32: weight, gradient, two moments of AdamW."""
@@ -161,14 +161,14 @@ def memory_per_gpu(model: Model, tokens: int, shard: int) -> float:
 
     Two layers are there in bf16 (one at work, one on its way), with the larger of the embeddings
     beside them. Activations: the bf16 input of every layer, what one layer keeps (10 D + 3 F values
-    as in `trainer.sizes.memory_bytes`), and fp32 logits of 2²⁰ values (`trainer/loss.py`) twice.
+    as in `trainer.sizes.memory_bytes`), and a chunk of logits.
     """
     config = model.config
     hidden = config.hidden * (2 if config.activation == "swiglu" else 1)
     states = STATE_BYTES * parameter_count(config, model.vocabulary) / shard
     gathered = 2 * (2 * matrices_per_layer(config) + model.vocabulary * config.dim)
     kept = 2 * tokens * (config.layers * config.dim + 10 * config.dim + 3 * hidden)
-    return states + gathered + kept + 2 * 4 * 2**20
+    return states + gathered + kept + loss_bytes(tokens, model.vocabulary)
 
 
 def communication_s(parameters: int, layers: int, shard: int, cluster: Cluster) -> float:

@@ -70,7 +70,7 @@ class Ranks:
         return share
 
     def together(self) -> AbstractContextManager[None]:
-        """Mark code whose collectives are torch's own."""
+        """Mark code whose collectives are torch's own; their work on a GPU is done at its end."""
         return nullcontext()
 
 
@@ -84,10 +84,10 @@ class Group(Ranks):
     rank is gone or does not come.
     """
 
-    def __init__(self, watch: Watch, control: Any) -> None:
+    def __init__(self, watch: Watch, control: Any, device: torch.device) -> None:
         """Speak for one rank; `control` is a gloo group of all ranks, None for the only group."""
         self.rank, self.world_size = watch.rank, watch.world_size
-        self._watch, self._control = watch, control
+        self._watch, self._control, self._device = watch, control, device
 
     def gather(self, values: list[float]) -> list[list[float]]:
         """See `Ranks`."""
@@ -133,9 +133,17 @@ class Group(Ranks):
             dist.all_gather(list(found.view(self.world_size, -1)), share)
         return found
 
-    def together(self) -> AbstractContextManager[None]:
-        """See `Ranks`."""
-        return self._watch.exchange()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See `Ranks`.
+
+        A collective of NCCL returns when it is queued. A rank that waits for another one waits at
+        the next number that it reads from the GPU, which must be in here to count as an exchange.
+        """
+        with self._watch.exchange():
+            yield
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
 
 
 @contextmanager
@@ -152,8 +160,10 @@ def join_ranks(config: TrainConfig, device: str) -> Iterator[Ranks]:
     if world_size == 1:
         yield ALONE
         return
+    place = torch.device("cpu")
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(place)
     # The watch must speak first: what a collective says when time is up names no rank.
     timeout = timedelta(seconds=config.rank_timeout_s + 4 * SILENT_SECONDS)
     rank = int(os.environ.get("RANK", "0"))
@@ -167,6 +177,8 @@ def join_ranks(config: TrainConfig, device: str) -> Iterator[Ranks]:
             rank=rank,
             world_size=world_size,
             timeout=timeout,
+            # NCCL then connects here, where an error says what it is about, not in the first step.
+            device_id=place if device == "cuda" else None,
         )
         control = dist.new_group(backend="gloo", timeout=timeout) if device == "cuda" else None
     except (RuntimeError, ValueError) as error:  # gloo, NCCL and the store; unset variables
@@ -174,16 +186,21 @@ def join_ranks(config: TrainConfig, device: str) -> Iterator[Ranks]:
             f"rank {rank} of {world_size} could not meet the others: {error}; start the ranks with"
             " torchrun, all of them, and see that they reach each other"
         ) from error
+    leave = True
     try:
         watch = Watch(PrefixStore("watch", store), rank, world_size, config.rank_timeout_s)
         with watch:
             try:
-                yield Group(watch, control)
+                yield Group(watch, control, place)
             except Exception as error:
+                # Leaving NCCL waits for collectives that the others will not come to any more, and
+                # who would end this process then has stopped watching.
+                leave = device != "cuda"
                 watch.failed(f"rank {rank} of {world_size} failed: {error}")
                 raise
     finally:
-        dist.destroy_process_group()
+        if leave:
+            dist.destroy_process_group()
 
 
 def check_ranks(config: TrainConfig, world_size: int) -> None:

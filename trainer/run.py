@@ -21,7 +21,7 @@ from shards.errors import TrainingError
 from shards.loader import Batches
 from shards.torch import TorchLoader
 from trainer.begun import definitions_of, write_begun
-from trainer.checkpoint import Checkpoint, load_checkpoint, prune_checkpoints
+from trainer.checkpoint import Checkpoint, Found, load_checkpoint, prune_checkpoints
 from trainer.config import TrainConfig
 from trainer.data import Documents
 from trainer.device import (
@@ -31,11 +31,13 @@ from trainer.device import (
     make_deterministic,
     peak_memory_bytes,
     rng_state,
+    take_device,
+    wait_for,
 )
 from trainer.evaluate import Evaluation, evaluate
 from trainer.events import Event, add_event, cut_events
 from trainer.folder import LOCK
-from trainer.history import History, Times
+from trainer.history import History, Times, rollback_point
 from trainer.loss import IGNORED
 from trainer.model import Transformer, mean_nats
 from trainer.optim import build_optimizers, learning_rate_factor, set_learning_rate
@@ -100,7 +102,8 @@ class Run:
     ) -> "Run":
         """Make a run at its first step, or at that of its newest good checkpoint."""
         device = choose_device(config)
-        make_deterministic(config)
+        take_device(device)
+        make_deterministic(config, device)
         model = Transformer(
             config.model,
             view.dataset.vocab_size,
@@ -133,15 +136,15 @@ class Run:
         )
         if cut:
             _check_folder(folder, ranks)
-            found = load_checkpoint(folder, key, ranks)
-        else:
-            found = ranks.share(load_checkpoint(folder, key) if ranks.first else None)
+        found = run._load(None)
         if found:
             run._restore(found.entry, found.state)
         if ranks.first:
             write_begun(folder, view, config, ranks.world_size)
             cut_events(folder, run.step)
-            prune_checkpoints(folder, key, config.keep_checkpoints, newest=run.step)
+            pinned = rollback_point(config, run.step)
+            keep = config.keep_checkpoints
+            prune_checkpoints(folder, key, keep, newest=run.step, pinned=pinned)
         for reason in found.refused if found else ():
             run.add_event(Event(run.step, "damaged", reason))
             reporter.note(f"{reason}; the checkpoint of step {run.step} is taken instead")
@@ -151,7 +154,8 @@ class Run:
         """Take the next step, or skip it; return what was measured, and why it was skipped.
 
         Raises:
-            TrainingError: more than `max_skipped` steps in a row were skipped.
+            TrainingError: more than `max_skipped` steps in a row were skipped, or a GPU's memory
+                is full.
         """
         config = self.config
         started = time.perf_counter()
@@ -161,10 +165,14 @@ class Run:
             self.step, config.total_steps, config.schedule, config.warmup, config.decay
         )
         set_learning_rate(self.optimizers, factor)
-        loss_now = self._backward(inputs, targets)
-        with self.ranks.together() if self.sharded else nullcontext():
-            clip_as_cut = clip_sharded if self.sharded else clip
-            norm_now = float(clip_as_cut(self.model, config.grad_clip))
+        try:
+            loss_now, norm_now = self._gradient(inputs, targets)
+        except torch.OutOfMemoryError as error:
+            first_line = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"{self.folder}: step {self.step + 1}: {first_line}; raise train.microbatches (now"
+                f" {config.microbatches}), or set train.recompute = true"
+            ) from error
         guard = self.history.guard
         objection = guard.objection(loss_now, norm_now, config.spike_sigma)
         for optimizer in self.optimizers:
@@ -200,15 +208,23 @@ class Run:
         )
         return row, objection
 
-    def _backward(self, inputs: torch.Tensor, targets: torch.Tensor) -> float:
-        """Add up the gradients of all microbatches, in their order; return the batch's loss.
+    def _gradient(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
+        """Add up the gradients of all microbatches, in their order, and clip the sum.
 
         Microbatch m of M has the rows m, m + M, m + 2M… of the batch. Rank r of W has the rows r
         modulo W of it, so that its k-th part of M / W is microbatch k·W + r.
+
+        Alone on a GPU, nothing is waited for before the end: the GPU always has work queued.
+
+        Returns:
+            The batch's loss, and the norm of its gradient before clipping.
         """
         ranks = self.ranks
+        alone = ranks.world_size == 1
         parts = self.config.microbatches // ranks.world_size
-        count = sum(int(n) for (n,) in ranks.gather([float((targets != IGNORED).sum())]))
+        count: int | torch.Tensor = (targets != IGNORED).sum()
+        if not alone:
+            count = sum(int(n) for (n,) in ranks.gather([float(count)]))
         sums = OrderedSum(ranks, uncut(self.model))
         losses, own = [], self.waited
         for module in self.sharded:
@@ -221,19 +237,26 @@ class Run:
                 with autocast(self.config, self.device):
                     loss = mean_nats(self.model, inputs[part::parts], targets[part::parts], count)
                 torch.autograd.backward(loss)
-            losses.append(float(loss.detach()))
+            losses.append(loss.detach())
+            if not alone:
+                wait_for(self.device)  # so that its time is this rank's own
             own += time.perf_counter() - begun
-            sums.add()
-        sums.finish()
-        found = ranks.gather([own, self.waited, *losses])
-        if ranks.world_size > 1:
+            with ranks.together():
+                sums.add()
+        clip_as_cut = clip_sharded if self.sharded else clip
+        with ranks.together():
+            sums.finish()
+            norm = clip_as_cut(self.model, self.config.grad_clip)
+            *mine, norm_now = torch.stack([*losses, norm]).tolist()
+        found = ranks.gather([own, self.waited, *mine])
+        if not alone:
             self.rank_times.add([row[:2] for row in found])
         # From 0.0, one by one: `sum` and numpy would take other ways.
         total = 0.0
         for of_ranks in zip(*(row[2:] for row in found), strict=True):
             for value in of_ranks:
                 total += value
-        return total
+        return total, norm_now
 
     def evaluate(self, documents: Documents) -> Evaluation:
         """Score documents, each rank its share of the batches."""
@@ -292,17 +315,60 @@ class Run:
         self.cpu_before = now
         return self.times.cpu_seconds
 
+    def roll_back(self) -> int | None:
+        """After a spike, undo the updates since `rollback_point`, if the recipe says so.
+
+        Weights, optimisers and what the guard has seen go back; the step, its place in the data and
+        the curve stay.
+
+        Returns:
+            The step whose weights these are; None where there is nothing to go back to.
+
+        Raises:
+            TrainingError: the checkpoint is gone.
+            CorruptError: it is damaged.
+        """
+        point = rollback_point(self.config, self.step - 1)
+        if point is None:
+            return None
+        self.saver.finish()
+        found = self._load(point)
+        if found is None:
+            raise TrainingError(
+                f"{self.folder}: step {self.step} is a spike, and the checkpoint of step {point},"
+                " to go back to, is gone; remove the folder to start the run again, or set"
+                " train.spike = 'skip', which is another run"
+            )
+        self._restore_weights(found.state)
+        now, then = self.history, msgspec.convert(found.state["history"], History)
+        updates = (self.step - point) - (now.skipped - then.skipped)
+        now.undone += updates - (now.undone - then.undone)
+        then.guard.skipped_in_a_row = now.guard.skipped_in_a_row
+        now.guard = then.guard
+        return point
+
+    def _load(self, step: int | None) -> Found | None:
+        """Return the checkpoint of a step or the newest good one, on every rank."""
+        if self.sharded:
+            return load_checkpoint(self.folder, self.key, self.ranks, step=step)
+        found = load_checkpoint(self.folder, self.key, step=step) if self.ranks.first else None
+        shared: Found | None = self.ranks.share(found)
+        return shared
+
     def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         self.step, self.times, self.resumed = checkpoint.step, checkpoint.times, checkpoint
-        of_model = self.model.state_dict()
-        self.model.load_state_dict({k: taken(v, of_model[k]) for k, v in state["model"].items()})
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(taken_optimizer(saved, optimizer))
+        self._restore_weights(state)
         self.loader.load_state(state["loader"])
         torch.set_rng_state(state["rng"]["cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng"]["cuda"], self.device)
         self.history = msgspec.convert(state["history"], History)
+
+    def _restore_weights(self, state: dict[str, Any]) -> None:
+        of_model = self.model.state_dict()
+        self.model.load_state_dict({k: taken(v, of_model[k]) for k, v in state["model"].items()})
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(taken_optimizer(saved, optimizer))
 
     def open_metrics(self, reporter: Reporter) -> IO[bytes]:
         """Open the metrics for appending, cut back to the step that the run goes on from."""

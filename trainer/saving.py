@@ -27,7 +27,7 @@ from trainer.checkpoint import (
     commit_checkpoint,
     write_part,
 )
-from trainer.history import Times
+from trainer.history import Times, rollback_point
 from trainer.ranks import Ranks
 
 POLL_SECONDS = 0.02
@@ -42,13 +42,15 @@ class Saver:
         Args:
             folder: the run's folder; where weights are cut (`cut`) all ranks must see the same.
             run_key: the run's key.
-            config: gives `keep_checkpoints`, `checkpoint_async` and `rank_timeout_s`.
+            config: gives `keep_checkpoints`, `checkpoint_async`, `rank_timeout_s`, and with `spike`
+                and `checkpoint_every` which checkpoint must stay.
             ranks: who writes: the first, or with `cut` each its part.
             cut: whether the states hold `Piece`s.
         """
         self._folder, self._key, self._config, self._ranks = folder, run_key, config, ranks
         self._writers = ranks.world_size if cut else 1
         self._buffers: dict[str, Tensor] = {}
+        self._copying: set[torch.device] = set()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._abandoned = threading.Event()
@@ -113,8 +115,10 @@ class Saver:
             part = write_part(self._folder, step, state, self._ranks.rank, self._writers)
             parts = [part] if self._writers == 1 else self._parts_of_all(step, part)
             if parts and self._ranks.first:
-                keep = self._config.keep_checkpoints
-                self.last = commit_checkpoint(self._folder, self._key, step, parts, times, keep)
+                keep, pinned = self._config.keep_checkpoints, rollback_point(self._config, step)
+                self.last = commit_checkpoint(
+                    self._folder, self._key, step, parts, times, keep, pinned
+                )
         except AssayError as error:
             self._error = error
         except Exception as error:  # a bug must end the run too, not only its thread
@@ -144,8 +148,8 @@ class Saver:
     def _copied(self, state: dict[str, Any]) -> dict[str, Any]:
         """Copy all tensors of a state into buffers in main memory, which are used again."""
         copied: dict[str, Any] = self._copy(state, "")
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        while self._copying:  # only queued; the thread that will read the copies knows no stream
+            torch.cuda.synchronize(self._copying.pop())
         return copied
 
     def _copy(self, value: Any, name: str) -> Any:
@@ -157,6 +161,8 @@ class Saver:
                 # Pinned, so that copies from a GPU run beside each other at the bus's speed.
                 found = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
                 self._buffers[name] = found
+            if value.is_cuda:
+                self._copying.add(value.device)
             return found.copy_(value, non_blocking=True)
         if isinstance(value, dict):
             return {key: self._copy(item, f"{name}/{key}") for key, item in value.items()}

@@ -2,6 +2,19 @@
 
 from trainer.config import ModelConfig
 
+CHUNK_LOGITS_GPU = 2**27
+"""Logits that are in a GPU's memory at once (`trainer/loss.py`), 512 MiB in fp32: there few large
+products count, and no cache."""
+
+LOGIT_BYTES = 12
+"""Bytes for each of them in bf16: products (2) and their fp32 copy (4) of a chunk, beside that copy
+(4) and the probabilities (2) of the chunk before it."""
+
+
+def loss_bytes(positions: int, vocabulary: int) -> int:
+    """Return what the loss of so many positions takes on a GPU beside its gradients."""
+    return LOGIT_BYTES * min(positions * vocabulary, CHUNK_LOGITS_GPU)
+
 
 def matrices_per_layer(config: ModelConfig) -> int:
     """Return the weights of one layer's matrix products: Q, K, V, out and the MLP."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from trainer.config import TrainConfig
-from trainer.device import precision
+from trainer.device import precision, wait_for
 from trainer.sizes import flops_per_token
 
 EXPECTED_SHARE = 0.75
@@ -77,10 +77,10 @@ def product_rate(config: TrainConfig, device: torch.device) -> float:
     up = torch.ones(config.model.hidden, config.model.dim, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(ROUNDS):
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         torch.mm(torch.mm(x, up.T), up)
-        _wait(device)
+        wait_for(device)
         best = min(best, time.perf_counter() - start)
     return 4 * rows * config.model.dim * config.model.hidden / best
 
@@ -93,8 +93,3 @@ def expected_tokens_per_s(
     share = EXPECTED_SHARE if found.source.startswith("measured") else EXPECTED_MFU
     again = RECOMPUTE_COST if config.recompute else 1
     return share * found.flops_per_s * world_size / (again * flops)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

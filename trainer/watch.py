@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch.distributed.distributed_c10d import Store
 
 from shards.console import console
@@ -52,20 +53,23 @@ class Watch:
 
     @contextmanager
     def exchange(self) -> Iterator[None]:
-        """Mark a collective, so that the others know how far this rank is.
+        """Mark a collective, or several of them, so that the others know how far this rank is.
 
         Raises:
             TrainingError: it failed; the message names the rank that is to blame.
         """
         self._entered += 1
+        around = self._waits_since
         try:
             self._write("entered", self._entered)
             self._waits_since = time.monotonic()
             yield
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError, but nothing that another rank is to blame for
         except RuntimeError as error:  # what gloo, NCCL and the store raise
             raise TrainingError(self.blame(str(error))) from error
         finally:
-            self._waits_since = None
+            self._waits_since = around
 
     def failed(self, message: str) -> None:
         """Tell the other ranks why this one ends; the first message of a job counts."""

@@ -75,6 +75,17 @@ def test_what_was_just_written_stays_before_one_of_a_later_step(tmp_path):
     assert names(tmp_path) == files(3)
 
 
+def test_a_pinned_checkpoint_stays_does_not_count_and_can_be_asked_for(tmp_path):
+    for number in (1, 2, 3):
+        save_checkpoint(tmp_path, "key", number, STATE | {"step": number}, keep=9)
+    prune_checkpoints(tmp_path, "key", 1, newest=3, pinned=1)
+    assert names(tmp_path) == files(1) + files(3)
+    assert load_checkpoint(tmp_path, "key", step=1).entry.step == 1
+    assert load_checkpoint(tmp_path, "key", step=2) is None
+    prune_checkpoints(tmp_path, "key", 2, newest=3, pinned=3)
+    assert names(tmp_path) == files(1) + files(3)
+
+
 def test_the_checkpoint_that_a_run_has_stays_though_its_manifest_cannot_be_read(pair, tmp_path):
     folder = shutil.copytree(pair, tmp_path / "run")
     flip(folder / files(2)[1])

@@ -91,3 +91,11 @@ def test_the_example_of_a_study_can_be_used():
 def test_arms_that_follow_from_others_come_last():
     study = StudyConfig(random_like=["curated"], repeats=[2, 8])
     assert study.arm_names == ["raw", "curated", "random-curated", "repeat-2", "repeat-8"]
+
+
+@pytest.mark.parametrize("without", [{"spike_sigma": 0.0}, {"checkpoint_every": 0}])
+def test_going_back_needs_a_rule_for_spikes_and_checkpoints(without):
+    needs = {"spike": "rollback", "spike_sigma": 6.0, "checkpoint_every": 5}
+    decode({"train": needs}, "train", TrainConfig)
+    with pytest.raises(RecipeError, match="spike 'rollback' with spike_sigma"):
+        decode({"train": needs | without}, "train", TrainConfig)

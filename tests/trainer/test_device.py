@@ -6,7 +6,15 @@ from torch import nn
 
 from shards.errors import PlatformError
 from trainer.config import ModelConfig
-from trainer.device import autocast, choose_device, compile_blocks, precision
+from trainer.device import (
+    autocast,
+    choose_device,
+    compile_blocks,
+    make_deterministic,
+    precision,
+    take_device,
+    wait_for,
+)
 from trainer.model import Transformer, mean_nats
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
@@ -71,14 +79,55 @@ def test_a_step_in_bf16_learns_the_same_into_fp32_weights(activation):
     assert torch.cosine_similarity(gradient, rough, dim=0) > 0.99
 
 
-def test_compiled_blocks_keep_their_names_and_their_result(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f) or f)
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo
+def test_blocks_are_compiled_once_for_training_and_not_for_validation(monkeypatch):
+    """Through torch's own tracing; only the code that Inductor would make is left out."""
+    compiled, real = [], torch.compile
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    def traced(f, *, dynamic, options):
+        assert options == {"deterministic": True}
+        return real(f, backend=backend, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", traced)
     model = Transformer(ModelConfig(dim=16, layers=3, heads=2), 19, 8)
     model.initialise(1)
     names, tokens = list(model.state_dict()), torch.zeros(1, 8, dtype=torch.int64)
     expected = model.hidden(tokens)
     compile_blocks(model.blocks)
-    assert len(compiled) == 3
     assert list(model.state_dict()) == names
+    with torch.no_grad():
+        for length in (8, 5, 3):
+            model.hidden(tokens[:, :length])
+    assert compiled == []
     assert torch.equal(model.hidden(tokens), expected)
+    model.hidden(tokens)
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(("device", "warns"), [(CPU, True), (GPU, False)])
+def test_on_a_gpu_what_cannot_be_deterministic_is_an_error(tiny, device, warns):
+    """With a warning only, attention's backward pass would go on adding in any order."""
+    before = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_float32_matmul_precision("high")
+    try:
+        make_deterministic(tiny(), device)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warns
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=before)
+
+
+def test_a_gpu_becomes_the_current_one_and_its_peak_begins_anew(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda d: calls.append(("current", d)))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda d: calls.append(("reset", d)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda d: calls.append(("wait", d)))
+    for device in (CPU, GPU):
+        take_device(device)
+        wait_for(device)
+    assert calls == [("current", GPU), ("reset", GPU), ("wait", GPU)]

@@ -20,7 +20,7 @@ def visible(row: list[int], query: int, key: int) -> bool:
 
 @given(rows)
 def test_a_position_sees_its_own_document_up_to_itself(found):
-    mask = document_mask(torch.tensor(found), EOS)
+    mask = document_mask(torch.tensor(found), EOS, 8)
     assert mask.shape == (len(found), 1, T, T)
     for row, of_row in zip(found, mask[:, 0].tolist(), strict=True):
         assert of_row == [[visible(row, q, k) for k in range(T)] for q in range(T)]

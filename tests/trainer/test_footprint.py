@@ -46,6 +46,9 @@ def test_what_changes_what():
     assert of(1, precision="fp32").activations == 2 * of(1).activations
     assert of(1, microbatches=32).activations == 2 * of(1).activations
     assert of(1, checkpoint_async=False).copy == 0
+    assert of(1).logits == 12 * 2**27  # 8192 positions have more logits than that
+    assert footprint(CONFIG, 100, gpu=True).logits == 12 * 8192 * 100
+    assert footprint(CONFIG, BIG.vocabulary).logits == 0
 
 
 def test_recomputation_keeps_one_layer_and_the_input_of_each():

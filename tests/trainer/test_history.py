@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.history import MIN_WINDOW, WINDOW, Guard, History, Times
+from trainer.config import TrainConfig
+from trainer.history import MIN_WINDOW, WINDOW, Guard, History, Times, rollback_point
 from trainer.records import CurvePoint, Metrics
 
 
@@ -64,3 +65,9 @@ def test_a_spike_is_far_above_the_window_and_only_with_the_rule():
     assert "norm" in guard.objection(0.5, 1.5 + 3.1, 6.0)
     assert guard.objection(-99.0, 0.0, 6.0) is None  # far below is no spike
     assert guard.objection(99.0, 99.0, 0.0) is None
+
+
+def test_a_spike_goes_back_to_the_last_multiple_before_it():
+    config = TrainConfig(spike="rollback", spike_sigma=6.0, checkpoint_every=20)
+    assert [rollback_point(config, step) for step in (19, 20, 39, 40)] == [None, 20, 20, 40]
+    assert rollback_point(TrainConfig(checkpoint_every=20), 40) is None

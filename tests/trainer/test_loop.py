@@ -302,13 +302,13 @@ def test_microbatches_take_the_same_step(run, tiny, tmp_path):
 
 def poison(monkeypatch, steps, value):
     """Make the loss that the loop sees at some steps something else, gradients untouched."""
-    honest = Run._backward
+    honest = Run._gradient
 
     def poisoned(self, inputs, targets):
-        found = honest(self, inputs, targets)
-        return value if self.step + 1 in steps else found
+        loss, norm = honest(self, inputs, targets)
+        return value if self.step + 1 in steps else loss, norm
 
-    monkeypatch.setattr(Run, "_backward", poisoned)
+    monkeypatch.setattr(Run, "_gradient", poisoned)
 
 
 def test_a_bad_step_is_skipped_recorded_and_the_same_when_resumed(run, tiny, tmp_path, monkeypatch):
@@ -319,6 +319,7 @@ def test_a_bad_step_is_skipped_recorded_and_the_same_when_resumed(run, tiny, tmp
     assert whole.facts["skipped_steps"] == 2
     with pytest.raises(Stopped):
         run("stopped", tiny(), Interrupter(5, signal.SIGTERM))
+    assert read_events(tmp_path / "stopped")[-1] == Event(5, "stopped", "SIGTERM")
     assert without_facts(run("stopped", tiny())) == without_facts(whole)
     for name in ("whole", "stopped"):
         assert read_events(tmp_path / name) == [
@@ -334,6 +335,82 @@ def test_a_spike_is_skipped_where_the_recipe_says_so(run, tiny, tmp_path, monkey
     (event,) = read_events(tmp_path / "on")
     assert event.step == 70
     assert event.detail.startswith("loss 50 > mean ")
+
+
+def test_a_gpu_whose_memory_is_full_says_what_helps(run, tiny, monkeypatch):
+    def full(self, inputs, targets):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(Run, "_gradient", full)
+    with pytest.raises(TrainingError, match=r"step 1: .*2\.00 GiB\.; raise train\.microbatches"):
+        run("a", tiny())
+
+
+def rolling(tiny, **changes):
+    changes = {"steps": 76, "checkpoint_every": 20, "spike_sigma": 6.0, "max_skipped": 12} | changes
+    return tiny(spike="rollback", keep_checkpoints=1, **changes)
+
+
+def test_a_spike_takes_the_run_back_and_leaves_out_the_batches_since(
+    run, tiny, tmp_path, monkeypatch
+):
+    """The weights are those of a run that skipped steps 61 to 70, bit for bit."""
+    with monkeypatch.context() as patch:
+        poison(patch, set(range(61, 71)), math.nan)
+        skipped = run("skipped", tiny(steps=76, max_skipped=12))
+    poison(monkeypatch, {70}, 50.0)
+    record = run("back", rolling(tiny))
+    states = [final_state(tmp_path / n, r) for n, r in (("skipped", skipped), ("back", record))]
+    assert all(same(states[0][part], states[1][part]) for part in ("model", "optimizers"))
+    assert record.bpb == skipped.bpb
+    (event,) = read_events(tmp_path / "back")
+    assert (event.step, event.kind) == (70, "rolled_back")
+    assert event.detail.endswith("; back to the weights of step 60")
+    assert record.facts["skipped_steps"] == 1
+    assert record.facts["undone_steps"] == 9
+    steps = [row.step for row in read_metrics(tmp_path / "back", 76)]
+    assert steps == [step for step in range(1, 77) if step != 70]  # updates that were made
+
+
+@pytest.mark.parametrize("at", [80, 85, 90, 91])
+def test_a_run_that_goes_back_is_the_same_when_it_was_stopped(run, tiny, tmp_path, monkeypatch, at):
+    """A checkpoint that a signal made is no place to go back to, and pushes none of those out."""
+    poison(monkeypatch, {90, 92}, 50.0)
+    whole = run("whole", rolling(tiny, steps=96))
+    with pytest.raises(Stopped):
+        run("stopped", rolling(tiny, steps=96), Interrupter(at, signal.SIGTERM))
+    again = run("stopped", rolling(tiny, steps=96))
+    assert without_facts(again) == without_facts(whole)
+    assert again.facts["undone_steps"] == whole.facts["undone_steps"] == 10
+    names = ("whole", "stopped")
+    assert read_events(tmp_path / names[0]) == read_events(tmp_path / names[1])
+    rows = [without_times(read_metrics(tmp_path / name, 96)) for name in names]
+    assert rows[0] == rows[1]
+
+
+def test_what_a_spike_cannot_go_back_to(run, tiny, tmp_path, monkeypatch):
+    poison(monkeypatch, {70}, 50.0)
+    run("none", rolling(tiny, checkpoint_every=80))  # none before it: its batch alone is skipped
+    assert [event.kind for event in read_events(tmp_path / "none")] == ["skipped"]
+    monkeypatch.setattr("trainer.run.load_checkpoint", lambda *_, **__: None)
+    with pytest.raises(TrainingError, match="the checkpoint of step 60, to go back to, is gone"):
+        run("gone", rolling(tiny))
+
+
+def test_only_where_it_decides_the_result_does_a_spike_rule_count(dataset, valid, tiny):
+    view = dataset.select(TRAIN)
+    keys = [
+        run_key(view, valid, config)
+        for config in (
+            tiny(),
+            tiny(checkpoint_every=7),
+            rolling(tiny),
+            rolling(tiny, checkpoint_every=10),
+            tiny(steps=76, spike_sigma=6.0, max_skipped=12),
+        )
+    ]
+    assert keys[0] == keys[1]
+    assert len(set(keys[1:])) == 4
 
 
 def test_too_many_bad_steps_in_a_row_stop_the_run(run, tiny, monkeypatch):

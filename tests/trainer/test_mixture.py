@@ -61,13 +61,13 @@ def test_a_run_stopped_at_any_stage_ends_as_if_it_had_not_been(
 
 
 def test_the_model_reads_what_the_stages_say(dataset, valid, mixed, tmp_path, monkeypatch):
-    read, step = [], Run._backward
+    read, step = [], Run._gradient
 
     def spy(self, inputs, targets):
         read.append(inputs.clone())
         return step(self, inputs, targets)
 
-    monkeypatch.setattr(Run, "_backward", spy)
+    monkeypatch.setattr(Run, "_gradient", spy)
     view, config = dataset.select(TRAIN), mixed()
     record = train(view, valid, config, tmp_path / "a", Reporter(quiet=True))
     batches = open_batches(view, config, config.seed)

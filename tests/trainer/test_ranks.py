@@ -12,9 +12,11 @@ import msgspec
 import pytest
 import torch
 
-from shards.errors import RecipeError
+from shards.errors import RecipeError, TrainingError
 from tests.trainer import rank_faults
 from tests.trainer.test_loop import Interrupter, same, without_facts, without_times
+from trainer import ranks as module
+from trainer import watch
 from trainer.checkpoint import load_checkpoint
 from trainer.data import read_documents
 from trainer.loop import train
@@ -188,3 +190,49 @@ def test_without_torchrun_a_rank_is_alone(config):
     assert ranks.gather([1.0, 2.0]) == [[1.0, 2.0]]
     assert ranks.share("x") == "x"
     assert torch.equal(ranks.join(torch.ones(2)), torch.ones(2))
+
+
+class Nccl:
+    """Notes what would go to `torch.distributed` and `torch.cuda` on a machine with GPUs."""
+
+    def __init__(self, monkeypatch):
+        self.log = []
+        for key, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+            monkeypatch.setenv(key, value)
+        store = torch.distributed.HashStore()
+        monkeypatch.setattr(module, "rendezvous", lambda *_, **__: iter([(store, 1, 2)]))
+        for name in ("init_process_group", "new_group", "destroy_process_group"):
+            monkeypatch.setattr(torch.distributed, name, self.noted(name))
+        for name in ("set_device", "synchronize"):
+            monkeypatch.setattr(torch.cuda, name, self.noted(name))
+        monkeypatch.setattr(watch, "BEAT_SECONDS", 0.01)
+
+    def noted(self, name):
+        def call(*arguments, **options):
+            self.log.append((name, *arguments, options.get("backend"), options.get("device_id")))
+
+        return call
+
+    def names(self):
+        return [name for name, *_ in self.log]
+
+
+def test_a_rank_on_a_gpu_takes_it_before_it_joins_and_waits_inside_exchanges(config, monkeypatch):
+    nccl, gpu = Nccl(monkeypatch), torch.device("cuda", 1)
+    with join_ranks(config, "cuda") as ranks:
+        assert nccl.log == [
+            ("set_device", gpu, None, None),
+            ("init_process_group", "nccl", None, gpu),
+            ("new_group", "gloo", None),
+        ]
+        with ranks.together():
+            assert nccl.names()[3:] == []
+        assert nccl.log[3:] == [("synchronize", gpu, None, None)]
+    assert nccl.names()[4:] == ["destroy_process_group"]
+
+
+def test_a_rank_that_fails_on_a_gpu_does_not_wait_for_the_others(config, monkeypatch):
+    nccl = Nccl(monkeypatch)
+    with pytest.raises(TrainingError, match="no data"), join_ranks(config, "cuda"):
+        raise TrainingError("no data")
+    assert "destroy_process_group" not in nccl.names()

@@ -30,6 +30,14 @@ def gate(monkeypatch):
     return opened
 
 
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU, so that it must be waited for."""
+
+    is_cuda = True
+    device = torch.device("cuda", 1)
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
 def state_of(weights, step=1):
     return {"step": step, "model": {"w": weights}}
 
@@ -124,3 +132,24 @@ def test_a_part_that_never_comes_is_an_error_and_holds_up_no_run_that_ends(tiny,
         saver.save(1, piece(0), Times())
         saver.__exit__(KeyError)  # the run ends with an error: 30 s of waiting would hide it
     assert load_checkpoint(tmp_path, "key") is None
+
+
+def test_copies_from_a_gpu_are_waited_for_before_the_thread_reads_them(tiny, tmp_path, monkeypatch):
+    log, empty = [], torch.empty
+
+    def unpinned(shape, *, dtype, pin_memory):
+        log.append(f"pinned {pin_memory}")
+        return empty(shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", unpinned)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(f"wait {device}"))
+    monkeypatch.setattr(saving, "write_part", lambda *_: log.append("write") or "part")
+    monkeypatch.setattr(saving, "commit_checkpoint", lambda *_: None)
+    state = {"model": {"a": torch.ones(4).as_subclass(OnGpu), "b": torch.ones(4)}}
+    with Saver(tmp_path, "key", tiny(), ALONE, cut=False) as saver:
+        saver.save(1, state, Times())
+        saver.finish()
+        assert log == ["pinned True", "pinned False", "wait cuda:1", "write"]
+        saver.save(2, state_of(torch.ones(4)), Times())  # none of a GPU
+        saver.finish()
+    assert log[4:] == ["pinned False", "write"]

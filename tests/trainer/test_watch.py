@@ -1,6 +1,7 @@
 """Two ranks' watches in one process, with a store in memory."""
 
 import pytest
+import torch
 from torch.distributed import HashStore
 
 from shards.errors import TrainingError
@@ -37,6 +38,22 @@ def test_what_a_rank_said_before_it_ended_comes_first(store):
     Watch(store, 1, 2, 60).failed("something that followed from it")
     with pytest.raises(TrainingError, match=r"^rank 1 of 2 failed: no data$"):
         fail(store)
+
+
+def test_memory_that_runs_out_is_nobodys_fault(store):
+    with pytest.raises(torch.OutOfMemoryError), Watch(store, 0, 2, 60).exchange():
+        raise torch.OutOfMemoryError("no memory")
+
+
+def test_an_exchange_inside_another_does_not_end_it(store):
+    mine = Watch(store, 0, 2, 60)
+    with mine.exchange():
+        since = mine._waits_since
+        with mine.exchange():
+            assert mine._waits_since >= since
+        assert mine._waits_since == since
+    assert mine._waits_since is None
+    assert store.get("entered/0") == b"2"
 
 
 def fail(store):
