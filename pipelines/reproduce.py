@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import tokenize as tokenize_job
-from pipelines.commit import read_dataset
+from pipelines.commit import check_name, read_dataset
 from pipelines.curate.inputs import find_inputs, hash_inputs, plain_hashes
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe, definitions
@@ -38,8 +38,10 @@ def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
         DatasetError: `out` is the dataset's own folder, the manifest comes from other versions of
             the definitions, or a parent dataset, tokenizer or run is not the one that was used.
         InputError: an input is missing or has changed.
+        RecipeError: `out` can be no folder.
     """
     manifest = read_dataset(dataset)
+    check_name(out)
     if Path(out).resolve() == Path(dataset).resolve():
         raise DatasetError(f"{out}: is the dataset itself; choose another --out")
     make = {"documents": _documents, "tokens": _tokens, "scored": _scored}

@@ -67,6 +67,11 @@ class JobOptions(msgspec.Struct, frozen=True):
     rehash: bool = False
 
 
+def most_workers() -> int:
+    """Return the most worker processes that a job may start: beyond it, memory ends first."""
+    return max(16, 4 * (os.cpu_count() or 1))
+
+
 def check_policy(options: RunnerOptions) -> None:
     """Refuse runners and modes that lose data, and options that Beam would not take.
 
@@ -83,6 +88,11 @@ def check_policy(options: RunnerOptions) -> None:
         )
     if options.workers < 1:
         raise RecipeError(f"--workers {options.workers}: must be at least 1")
+    if options.workers > most_workers():
+        raise RecipeError(
+            f"--workers {options.workers}: this machine has {os.cpu_count()} cores; at most"
+            f" {most_workers()}, and more than one a core makes no job faster"
+        )
     if runner and options.workers > 1:
         raise RecipeError(
             f"--workers {options.workers} starts processes on this machine; {options.runner} takes"

@@ -54,6 +54,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Table:
     table = _read_toml(file)
     for override in overrides:
         _assign(table, override)
+    _check_integers(table, str(file))
     for key in table:
         if key not in SECTIONS:
             raise RecipeError(f"{file}: unknown key {key!r}{did_you_mean(key, SECTIONS)}")
@@ -82,7 +83,7 @@ def _read_toml(file: Path) -> Table:
         raise RecipeError(f"{file}: cannot be read as a recipe: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{file}: not UTF-8 text ({error.reason})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with thousands of digits
         raise RecipeError(f"{file}: not valid TOML: {error}") from None
     except RecursionError:
         raise _too_deep(str(file)) from None
@@ -102,6 +103,20 @@ def _is_deep(value: Any) -> bool:
             for child in (node.values() if isinstance(node, dict) else node)
         ]
     return bool(level)
+
+
+def _check_integers(value: Any, where: str, *keys: str) -> None:
+    """Refuse what Python's parser reads though TOML does not know it: integers beyond 64 bits."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _check_integers(child, where, *keys, key)
+    elif isinstance(value, list):
+        for child in value:
+            _check_integers(child, where, *keys)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RecipeError(
+            f"{where}: {'.'.join(keys)} is an integer beyond 64 bits, which TOML does not have"
+        )
 
 
 def _too_deep(where: str) -> RecipeError:
@@ -147,7 +162,7 @@ def _assign(table: Table, override: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
     except RecursionError:
         raise _too_deep(f"--set {path}=…") from None

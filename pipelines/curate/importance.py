@@ -5,7 +5,13 @@ import xxhash
 
 from pipelines import files
 from pipelines.commit import WORK
-from pipelines.curate.reference import hash_file, read_base, read_documents
+from pipelines.curate.reference import (
+    hash_file,
+    model_stands,
+    read_base,
+    read_documents,
+    save_model,
+)
 from pipelines.quality import ReferenceConfig, importance, pii
 from pipelines.recipe import CurateRecipe
 from shards.errors import InputError, RecipeError
@@ -56,7 +62,7 @@ def _train(name: str, config: ReferenceConfig, recipe: CurateRecipe, out: str) -
         "definition": importance.VERSION,
     }
     path = files.join(out, WORK, f"importance-{stable_hash(identity)}")
-    if not files.exists(path):
+    if not model_stands(path):
         documents = (
             text
             for file in target
@@ -69,5 +75,5 @@ def _train(name: str, config: ReferenceConfig, recipe: CurateRecipe, out: str) -
             )
         except InputError as error:
             raise InputError(f"{key}.{error}") from None
-        files.write_atomic(path, importance.encode(model))
+        save_model(path, importance.encode(model))
     return path

@@ -7,7 +7,7 @@ from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.reproduce import reproduce
 from pipelines.runners import JobOptions
-from shards.errors import DatasetError, InputError
+from shards.errors import DatasetError, InputError, RecipeError
 from shards.manifest import MANIFEST, encode_manifest, new_manifest, read_manifest
 
 QUIET = JobOptions(quiet=True)
@@ -48,6 +48,12 @@ def test_another_version_of_a_definition_is_named(dataset, tmp_path):
     (dataset / MANIFEST).write_bytes(encode_manifest(changed))
     with pytest.raises(DatasetError, match="was made with x '1'"):
         reproduce(str(dataset), str(tmp_path / "again"), QUIET)
+
+
+def test_a_link_to_itself_is_no_place_for_it(dataset, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(RecipeError, match="loop"):
+        reproduce(str(dataset), str(tmp_path / "loop"), QUIET)
 
 
 def test_the_dataset_itself_is_no_place_for_it(dataset):

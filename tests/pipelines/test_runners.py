@@ -29,6 +29,7 @@ from shards.errors import InputError, PlatformError, RecipeError
         (RunnerOptions(beam_args=("--no_such=1", "--x")), "unknown: --no_such=1 --x"),
         (RunnerOptions(beam_args=("--direct_running_mode=multi_threading",)), "loses elements"),
         (RunnerOptions(workers=0), "at least 1"),
+        (RunnerOptions(workers=10**20), "at most"),
     ],
 )
 def test_runners_that_lose_data_are_refused_with_a_reason(options, words):

@@ -93,6 +93,9 @@ def test_malformed_overrides_are_refused(recipe, override):
         (b"name = true", "expected a string, got a boolean"),
         (b"name = " + b"[" * 5000 + b"]" * 5000, "nested more than 31 deep"),
         (b"[" + b".".join([b"input"] * 40) + b"]", "nested more than 31 deep"),
+        (b"[output]\nshard_bytes = 1" + b"0" * 26, "output.shard_bytes is an integer beyond"),
+        (b"[input]\nx = [[1], [-9223372036854775809]]", "input.x is an integer beyond 64 bits"),
+        (b"name = " + b"9" * 5000, "not valid TOML: Exceeds the limit"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused(recipe, content, message):
