@@ -68,7 +68,8 @@ def _curate(
     asked = recipe
     recipe = resolve_importance(resolve_reference(recipe, out), out)
     evaluation = find_evaluation(recipe.dedup.contamination)
-    earlier = find_earlier(recipe.dedup, definitions(recipe.signals))
+    stated = definitions(recipe.signals)
+    earlier = find_earlier(recipe.dedup, stated)
     hashed = hash_inputs(found, out, options, _committed(out))
     plan = make_plan(plain_hashes(hashed), recipe, options.range_bytes, evaluation, earlier)
     if done := current(out, plan.stage_key):
@@ -89,6 +90,7 @@ def _curate(
     sets = set_stats(evaluation, recipe.dedup.contamination)
     scan, infos = _scan(scan, options)
     _check_unchanged(found, before, work)
+    _check_definitions(stated, recipe, work)
     summary, resolved = _resolve(scan, infos, out, options)
     _find_repeats(RepeatsContext(scan, resolved, progress_folder(out, "repeats")), options)
     results = _write(scan, infos, resolved, out, options)
@@ -132,6 +134,17 @@ def _check_unchanged(
             raise InputError(
                 f"{path}: was changed while it was read; run again when it is finished"
             )
+
+
+def _check_definitions(stated: dict[str, str], recipe: CurateRecipe, work: str) -> None:
+    """Refuse fragments that were measured while a list or a model was written to."""
+    now = definitions(recipe.signals)
+    changed = [name for name in sorted(stated) if stated[name] != now.get(name)]
+    if changed:
+        files.delete(work)  # or a later run would trust it
+        raise InputError(
+            f"signals: {', '.join(changed)}: its file was changed while it was in use; run again"
+        )
 
 
 def _stage(

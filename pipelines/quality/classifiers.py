@@ -123,7 +123,10 @@ def _opened(path: str, *stamp: int) -> Callable[[str], dict[str, float]]:
     """Load a model, once a process; return text → label → probability."""
     _inspect(path, *stamp)
     model = _runtime()[0]()
-    model.loadModel(path)
+    try:
+        model.loadModel(path)
+    except RuntimeError as error:
+        raise InputError(f"{path}: fastText cannot load it: {error}") from None
 
     def predict(line: str) -> dict[str, float]:
         found = model.predict(line, _ALL_LABELS, _NO_THRESHOLD, "strict")

@@ -19,6 +19,7 @@ _MAGIC, _VERSION, _SUPERVISED = 793_712_314, 12, 3
 _HEAD = struct.Struct("<2i12id3i2q")
 _MODEL = 9
 """Where in the head the kind of the model is: behind magic, version, dim, ws, … and loss."""
+_LOSSES = range(1, 5)
 _LABEL = 1
 _CENTROIDS = 256
 
@@ -36,6 +37,11 @@ def labels(data: bytes | mmap.mmap) -> list[str]:
         raise ValueError(f"begins with {data[:8]!r}")
     if head[_MODEL] != _SUPERVISED:
         raise ValueError("is a model of words, which has no labels")
+    loss, _, bucket, _, maxn = head[_MODEL - 1 : _MODEL + 4]
+    if loss not in _LOSSES:
+        raise ValueError(f"has a loss of number {loss}")
+    if bucket <= 0 and (maxn > 0 or head[_MODEL - 2] > 1):  # fastText divides by it
+        raise ValueError(f"has n-grams, and {bucket} buckets for them")
     *_, words, _, n_labels, _, pruned = head
     if not 0 < n_labels <= words:
         raise ValueError(f"has {n_labels} labels in {words} words")

@@ -28,6 +28,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +96,10 @@ def compute(
     Raises:
         InputError: a list cannot be read or has no entry.
     """
-    known = {f"{PREFIX}{name}": load(tuple(lists[name])) for name in sorted(lists)}
+    known = {
+        f"{PREFIX}{name}": load(tuple(paths), *map(_stamp, paths))
+        for name, paths in sorted(lists.items())
+    }
     depth = max((own.depth for own in known.values()), default=0)
     rows, hashes = [], []
     for row, url in enumerate(urls):
@@ -149,8 +153,17 @@ def split(url: str) -> tuple[str, str]:
     return host, path
 
 
+def _stamp(path: str) -> tuple[int, int]:
+    """Return a local file's bytes and time of change: another one under its path is read anew."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
 @cache
-def load(paths: tuple[str, ...]) -> UrlList:
+def load(paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
     """Read the files of a list, once a process.
 
     Raises:

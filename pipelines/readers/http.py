@@ -4,6 +4,7 @@ Crawlers differ: some store a body as it came, some decode it and leave the head
 undone only where the body looks as if it had it.
 """
 
+import codecs
 import re
 import zlib
 from email.message import Message
@@ -140,14 +141,19 @@ def _decompress_brotli(body: bytes, max_bytes: int) -> bytes:
             "Content-Encoding 'br' needs the module brotli, 1.2 or later, which the extra web"
             " brings: pip install 'assay-corpus[web]'",
         )
-    is_html = body.lstrip().startswith(b"<")
+    is_html = body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
+    member, text, fault = module.Decompressor(), b"", "cut off before its first byte of text"
+    whole = not body
     try:
-        text = module.Decompressor().process(body, output_buffer_limit=max_bytes + 1)
+        text = member.process(body, output_buffer_limit=max_bytes + 1)
+        whole = whole or member.is_finished()
     except module.error as error:
-        if not is_html:
-            raise PageError("bad_http", f"Content-Encoding 'br': {error}") from None
-        text = b""
-    return body if is_html and not text else _checked(text, max_bytes)
+        fault = str(error)
+    if is_html and not text:
+        return body
+    if text or whole:
+        return _checked(text, max_bytes)
+    raise PageError("bad_http", f"Content-Encoding 'br': {fault}")
 
 
 @cache

@@ -229,6 +229,27 @@ def test_input_that_changes_while_it_is_read_is_refused(corpus, tmp_path, monkey
     assert run(tmp_path / "out", corpus / "*").dataset_id == whole.dataset_id
 
 
+def test_a_list_that_changes_while_it_is_used_is_refused(corpus, tmp_path, monkeypatch):
+    sites = tmp_path / "sites"
+    sites.write_text("one.org\n")
+    recipe = curate_recipe(
+        {
+            "input": {"paths": [str(corpus / "*")]},
+            "signals": {"url_lists": {"bad": [str(sites)]}},
+        }
+    )
+    real = job._scan
+
+    def scan_then_append(*arguments):
+        infos = real(*arguments)
+        sites.write_text("other.org\n")
+        return infos
+
+    monkeypatch.setattr(job, "_scan", scan_then_append)
+    with pytest.raises(InputError, match="url_list bad: its file was changed while it was in use"):
+        job.curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+
+
 def test_foreign_folder_is_refused(corpus, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("keep me")

@@ -29,9 +29,22 @@ WORDS = {"</s>": (0.1, 0.0), "good": (2.0, -1.0), "bad": (-1.5, 0.5), "été": (
 LABELS = {"__label__hq": (1.0, 0.5), "__label__cc": (-0.5, 0.25), "__label__x": (0.0, -1.0)}
 
 
-def model_bytes(words=WORDS, labels=LABELS, kind=3):
+def model_bytes(words=WORDS, labels=LABELS, kind=3, loss=3, maxn=0):
     dim = 2
-    args = (dim, 5, 5, 1, 5, 1, 3, kind, 0, 0, 0, 100)  # loss 3 is softmax, no buckets, no n-grams
+    args = (
+        dim,
+        5,
+        5,
+        1,
+        5,
+        1,
+        loss,
+        kind,
+        0,
+        0,
+        maxn,
+        100,
+    )  # loss 3 is softmax, no buckets, no n-grams
     head = struct.pack("<2i12id", 793712314, 12, *args, 1e-4)
     counts = struct.pack("<3i2q", len(words) + len(labels), len(words), len(labels), 100, -1)
     entries = b"".join(
@@ -142,12 +155,18 @@ def test_another_model_or_label_is_refused(path, tmp_path):
         check_signals(SignalsConfig(classifiers={"a b": None}))
 
 
+WRONG = ({"kind": 2}, {"loss": 99}, {"maxn": 3})
+"""What fastText ends the process for: the last one divides by its number of buckets, 0."""
+
+
 def cut_at_every_place():
     whole = model_bytes()
     return [whole[:at] for at in (0, 7, 60, 117, 130, 150, 250, len(whole) - 1)] + [whole + b"x"]
 
 
-@pytest.mark.parametrize("content", [*cut_at_every_place(), b"x" * 300, model_bytes(kind=2)])
+@pytest.mark.parametrize(
+    "content", [*cut_at_every_place(), b"x" * 300, *(model_bytes(**wrong) for wrong in WRONG)]
+)
 def test_a_file_that_is_no_whole_model_is_never_given_to_fasttext(tmp_path, content):
     broken = tmp_path / "broken.bin"
     broken.write_bytes(content)

@@ -132,3 +132,11 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):
             url_lists.load((str(path),))
+
+
+def test_a_list_that_was_rewritten_is_read_anew(tmp_path):
+    path = tmp_path / "list"
+    for site in ("one.org", "other.org"):
+        path.write_text(f"{site}\n")
+        found = url_lists.compute({"a": [str(path)]}, ["http://one.org/", "http://other.org/"])
+        assert found["url_a"].tolist() == [site == "one.org", site == "other.org"]

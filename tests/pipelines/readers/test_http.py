@@ -55,16 +55,18 @@ def brotli():
 
 def test_brotli_is_undone_where_the_body_has_it(brotli):
     raw = brotli.compress(BODY * 9)
-    for body, text in ((raw, BODY * 9), (BODY, BODY), (b"\n" + BODY, b"\n" + BODY), (b"", b"")):
+    for body, text in ((raw, BODY * 9), (BODY, BODY), (b"\xef\xbb\xbf" + BODY,) * 2, (b"", b"")):
         assert parse_response(response(body, b"Content-Encoding: br"), 999).body == text
     cut = parse_response(response(raw[:-1], b"Content-Encoding: br"), 999).body
     assert (BODY * 9).startswith(cut)
     both = response(brotli.compress(gzip.compress(BODY)), b"Content-Encoding: gzip, br")
     assert parse_response(both, 999).body == BODY
-    for wrong in (b"\xff\xff garbage", raw + b"garbage"):
+    failed = "brotli: decoder failed"
+    cut_off = "cut off before its first byte of text"
+    for wrong, fault in ((b"\xff\xff garbage", failed), (raw + b"x", failed), (raw[:1], cut_off)):
         with pytest.raises(PageError) as caught:
             parse_response(response(wrong, b"Content-Encoding: br"), 999)
-        assert caught.value.args == ("bad_http", "Content-Encoding 'br': brotli: decoder failed")
+        assert caught.value.args == ("bad_http", f"Content-Encoding 'br': {fault}")
 
 
 @pytest.mark.parametrize("limit", [1000, 4_000_000])
