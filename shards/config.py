@@ -193,6 +193,9 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
     inner = at.group(1) if at else ""
     text = message[: at.start()] if at else message
     steps = re.findall(r"\w+|\.\.\.", inner)
+    if "..." in steps:
+        steps = _name_steps(value, type_, steps, message)
+        inner = "".join(f"[{step}]" if step.isdigit() else f".{step}" for step in steps)
     unknown = re.search(r"unknown field `(.+)`", text)
     if unknown:
         key = unknown.group(1)
@@ -205,12 +208,40 @@ def _explain(message: str, section: str, value: Any, type_: type) -> str:
     elif isinstance(node, msgspec.inspect.StrType) and node.pattern and "regex" in text:
         text = f"expected one of {', '.join(_choices(node.pattern))}"
     for step in steps:
-        if step == "...":  # msgspec does not say which key of a free table it was
-            return f"{section}{inner}: {text}"
         value = value[int(step)] if isinstance(value, list) else value.get(step)
     if isinstance(value, dict):  # what two of its keys say does not go together
         return f"{section}{inner}: {text}"
     return f"{section}{inner} = {value!r}: {text}"
+
+
+def _name_steps(value: Any, type_: type, steps: list[str], message: str) -> list[str]:
+    """Return `steps` with the key for each "...", which msgspec writes for that of a free table:
+    the first with which alone the error is the same.
+    """
+    named: list[str] = []
+    for step in steps:
+        table = value
+        for key in named:
+            table = table[int(key)] if isinstance(table, list) else table[key]
+        fails = (key for key in table if _fails(_only(value, [*named, key]), type_, message))
+        named.append(next(fails) if step == "..." else step)
+    return named
+
+
+def _only(value: Any, keys: list[str]) -> Any:
+    """Return a copy in which the table that holds the last of `keys` holds nothing else."""
+    key, *rest = keys
+    if isinstance(value, list):
+        return [*value[: int(key)], _only(value[int(key)], rest), *value[int(key) + 1 :]]
+    return {**value, key: _only(value[key], rest)} if rest else {key: value[key]}
+
+
+def _fails(value: Any, type_: type, message: str) -> bool:
+    try:
+        msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError as error:
+        return str(error) == message
+    return False
 
 
 def _choices(pattern: str) -> list[str]:

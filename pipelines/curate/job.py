@@ -20,7 +20,7 @@ from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, plain
 from pipelines.curate.numbers import numbers
 from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
-from pipelines.curate.reference import resolve_reference
+from pipelines.curate.reference import model_files, resolve_reference
 from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step, step_stands
 from pipelines.curate.resolve import resolve_steps
 from pipelines.curate.resolved import ResolveContext, ResolveSummary, read_summary
@@ -66,12 +66,14 @@ def _curate(
     started = time.time()
     before = stamps(found)
     asked = recipe
-    recipe = resolve_importance(resolve_reference(recipe, out), out)
+    wanted = dict(found) | dict(model_files(recipe))
+    hashed = hash_inputs(list(wanted.items()), out, options, _committed(out))
+    recipe = resolve_importance(resolve_reference(recipe, out, hashed), out, hashed)
     evaluation = find_evaluation(recipe.dedup.contamination)
     stated = definitions(recipe.signals)
     earlier = find_earlier(recipe.dedup, stated)
-    hashed = hash_inputs(found, out, options, _committed(out))
-    plan = make_plan(plain_hashes(hashed), recipe, options.range_bytes, evaluation, earlier)
+    inputs = plain_hashes({path: hashed[path] for path, _ in found})
+    plan = make_plan(inputs, recipe, options.range_bytes, evaluation, earlier)
     if done := current(out, plan.stage_key):
         return done, False
     bands, rows = banding(recipe.dedup.near) if recipe.dedup.near.enabled else (0, 0)

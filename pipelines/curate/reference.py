@@ -1,7 +1,7 @@
 """The reference of a job: trained once from the recipe's documents, then read by every worker."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import msgspec
@@ -9,11 +9,15 @@ import xxhash
 
 from pipelines import files
 from pipelines.commit import WORK
+from pipelines.curate.hash_cache import HashedFile, stamp
+from pipelines.curate.inputs import hash_inputs
 from pipelines.quality import ReferenceConfig, SignalsConfig, pii
 from pipelines.quality import definitions as signal_definitions
 from pipelines.quality.reference import Reference, decode, encode, sample, train_reference
 from pipelines.readers import plan_ranges, read_range
+from pipelines.readers.formats import detect
 from pipelines.recipe import CurateRecipe, InputConfig
+from pipelines.runners import JobOptions
 from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.errors import InputError, RecipeError
 from shards.hashing import stable_hash
@@ -24,13 +28,69 @@ the order of a hash. A file that is one range (gzip, WARC, one zstd frame) gives
 
 _RANGE_BYTES = 4 << 20
 
+Found = list[tuple[str, int]]
+"""(path, bytes) of files."""
 
-def resolve_reference(recipe: CurateRecipe, out: str) -> CurateRecipe:
+Hashed = Mapping[str, HashedFile]
+"""Path → what is known of the file's content."""
+
+
+def model_files(recipe: CurateRecipe) -> Found:
+    """Return the files of whose documents a recipe's models are trained: targets and bases.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    tables = [
+        (f"signals.importance.{name}", own) for name, own in recipe.signals.importance.items()
+    ]
+    if recipe.signals.reference is not None:
+        tables.append(("signals.reference", recipe.signals.reference))
+    found: dict[str, int] = {}
+    for key, config in tables:
+        if not config.model:
+            target, base = model_documents(config, key, recipe)
+            found |= dict(target) | dict(base)
+    return list(found.items())
+
+
+def model_documents(config: ReferenceConfig, key: str, recipe: CurateRecipe) -> tuple[Found, Found]:
+    """Return the files of a model's target, and of its base: the inputs where none is named.
+
+    Raises:
+        InputError: there is no such file; names the recipe's `key`.
+    """
+    base = config.base_paths or recipe.input.paths
+    base_key = f"{key}.base_paths" if config.base_paths else "input.paths"
+    return files.expand(config.paths, f"{key}.paths"), files.expand(base, base_key)
+
+
+def content(path: str, size: int, hashed: Hashed, recipe: CurateRecipe) -> list[str]:
+    """Return what tells which documents a file has: its hash, its format and compression."""
+    return [hashed[path].hash, *detect(path, recipe.input.format, size, files.open_file)]
+
+
+def check_unchanged(found: Found, hashed: Hashed) -> None:
+    """Refuse to go on with what was read of files that are not those that were hashed.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for path, _ in found:
+        known = hashed[path]
+        if files.is_local(path) and stamp(path) != (known.bytes, known.mtime_ns, known.inode):
+            raise InputError(
+                f"{path}: was changed while it was read; run again when it is finished"
+            )
+
+
+def resolve_reference(recipe: CurateRecipe, out: str, hashed: Hashed | None = None) -> CurateRecipe:
     """Return the recipe with `signals.reference` as a saved model and its hash.
 
     Args:
         recipe: as written; one without a reference comes back as it is.
         out: the job's folder, in whose work folder the model is saved.
+        hashed: of at least `model_files`; they are hashed here if it is left out.
 
     Raises:
         RecipeError: a model whose hash is not the one that the recipe pins, or that was trained
@@ -40,7 +100,7 @@ def resolve_reference(recipe: CurateRecipe, out: str) -> CurateRecipe:
     config = recipe.signals.reference
     if config is None:
         return recipe
-    path = config.model or _train(config, recipe, out)
+    path = config.model or _train(config, recipe, out, hashed)
     data = files.read_bytes(path)
     found = xxhash.xxh3_128_hexdigest(data)
     if config.hash not in {"", found}:
@@ -112,18 +172,14 @@ def _masks(signals: SignalsConfig) -> str:
     return pii.MASK_VERSION if signals.mask_pii else ""
 
 
-def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
+def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str, hashed: Hashed | None) -> str:
     """Train and save the reference, unless an earlier run of the same inputs did; return where."""
-    good = files.expand(config.paths, "signals.reference.paths")
-    base = (
-        files.expand(config.base_paths, "signals.reference.base_paths")
-        if config.base_paths
-        else files.expand(recipe.input.paths)
-    )
-    inputs = {path: hash_file(path) for path, _ in (*good, *base)}
+    good, base = model_documents(config, "signals.reference", recipe)
+    if hashed is None:
+        hashed = hash_inputs([*good, *base], out, JobOptions(quiet=True))
     identity = {
-        "good": [inputs[path] for path, _ in good],
-        "base": [inputs[path] for path, _ in base],
+        "good": [content(*file, hashed, recipe) for file in good],
+        "base": [content(*file, hashed, recipe) for file in base],
         "base_sample": "ranges by hash",
         "input": msgspec.structs.replace(recipe.input, paths=[]),
         "level": recipe.signals.zstd_level,
@@ -139,10 +195,11 @@ def _train(config: ReferenceConfig, recipe: CurateRecipe, out: str) -> str:
         trained = train_reference(
             texts,
             sources,
-            read_base(base, inputs, recipe),
+            read_base(base, hashed, recipe),
             recipe.signals.zstd_level,
             _masks(recipe.signals),
         )
+        check_unchanged([*good, *base], hashed)
         save_model(path, encode(trained))
     return path
 
@@ -162,21 +219,12 @@ def save_model(path: str, data: bytes) -> None:
 def model_stands(path: str) -> bool:
     """Tell whether an earlier run has saved a model, and it is as it was written."""
     saved = read_sidecar(f"{path}.json", _Saved)
-    return saved is not None and files.exists(path) and hash_file(path) == saved.hash
+    if saved is None or not files.exists(path):
+        return False
+    return xxhash.xxh3_128_hexdigest(files.read_bytes(path)) == saved.hash
 
 
-def hash_file(path: str) -> str:
-    """Return the xxh3-128 of a file's bytes, hex."""
-    digest = xxhash.xxh3_128()
-    with files.open_file(path) as file:
-        while chunk := file.read(_RANGE_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def read_base(
-    found: list[tuple[str, int]], hashes: dict[str, str], recipe: CurateRecipe
-) -> list[bytes]:
+def read_base(found: Found, hashed: Hashed, recipe: CurateRecipe) -> list[bytes]:
     """Read the base: each file gives its share of `BASE_BYTES`, so that what is read depends on
     what the files hold and not on their names or order.
     """
@@ -185,7 +233,7 @@ def read_base(
     for path, size in found:
         left = BASE_BYTES * size // max(total, 1)
         documents = read_documents(
-            path, size, recipe.input, masked=recipe.signals.mask_pii, by_hash=hashes[path]
+            path, size, recipe.input, masked=recipe.signals.mask_pii, by_hash=hashed[path].hash
         )
         while left > 0 and (item := next(documents, None)) is not None:
             texts.append(item[0])

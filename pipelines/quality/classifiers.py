@@ -25,6 +25,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import msgspec
@@ -144,6 +145,8 @@ def _stamp(name: str, path: str) -> tuple[int, int]:
             f"signals.classifiers.{name}.model = {path!r}: cannot be opened: {error.strerror}"
             " (it must be a local file, on every machine that works)"
         ) from None
+    if not S_ISREG(found.st_mode):
+        raise InputError(f"signals.classifiers.{name}.model = {path!r}: is not a file")
     return found.st_size, found.st_mtime_ns
 
 

@@ -56,7 +56,7 @@ def labels(data: bytes | mmap.mmap) -> list[str]:
         at = end + 10
     at += 8 * max(pruned, 0)
     for name in ("input", "output"):
-        at = _behind_matrix(data, at, name)
+        at = _behind_matrix(data, at, name, head[2])
     if at != len(data):
         raise ValueError(f"has {len(data)} bytes and not {at}, as it says")
     if len(found) != n_labels:
@@ -64,7 +64,7 @@ def labels(data: bytes | mmap.mmap) -> list[str]:
     return found
 
 
-def _behind_matrix(data: bytes | mmap.mmap, at: int, name: str) -> int:
+def _behind_matrix(data: bytes | mmap.mmap, at: int, name: str, dimensions: int) -> int:
     """Return where a matrix ends that begins at `at`, its bool included."""
     if at > len(data):
         raise ValueError(f"ends before its {name} matrix")
@@ -72,13 +72,16 @@ def _behind_matrix(data: bytes | mmap.mmap, at: int, name: str) -> int:
         (quantised,) = struct.unpack_from("<?", data, at)
         if not quantised:
             rows, columns = struct.unpack_from("<2q", data, at + 1)
-            if min(rows, columns) >= 0:
-                return int(at + 17 + 4 * rows * columns)
+            normed, codes = False, 0
         else:
-            normed, rows, _, codes = struct.unpack_from("<?2qi", data, at + 1)
-            if min(rows, codes) >= 0:
-                at = _behind_quantizer(data, at + 22 + codes)
-                return _behind_quantizer(data, at + rows) if normed else at
+            normed, rows, columns, codes = struct.unpack_from("<?2qi", data, at + 1)
+        if columns != dimensions:  # fastText reads so many of each row
+            raise ValueError(f"its {name} matrix has {columns} columns for {dimensions} dimensions")
+        if min(rows, codes) >= 0:
+            if not quantised:
+                return int(at + 17 + 4 * rows * columns)
+            at = _behind_quantizer(data, at + 22 + codes)
+            return _behind_quantizer(data, at + rows) if normed else at
     except struct.error:
         raise ValueError(f"ends before its {name} matrix") from None
     raise ValueError(f"its {name} matrix has a size below 0")

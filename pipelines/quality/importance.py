@@ -2,7 +2,7 @@
 
     [signals.importance.books]          # adds the column importance_books
     paths = ["books/*.jsonl.zst"]       # the target: documents to be like
-    base_paths = ["sample.jsonl.zst"]   # the base; the inputs themselves if left out
+    base_paths = ["sample.jsonl.zst"]   # the base (256 MiB of it); the inputs if left out
     hash = "…"                          # optional: refuse any other outcome
 
 DSIR (Xie et al. 2023, "Data selection for language models via importance resampling",

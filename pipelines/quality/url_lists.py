@@ -10,7 +10,8 @@ RedPajama-v2 gives a document the category of its domain in the blacklist of the
 Toulouse (`rps_doc_ut1_blacklist`). Assay ships no list; of each that is named a column says 1 where
 it has the document's `url`, else 0, also where there is no `url`. So a site can be in several.
 
-A list is UTF-8, an entry a line; blank lines and those that begin with "#" are none. An entry is
+A list is files, or patterns of their names, in UTF-8 and not compressed. An entry is a line; blank
+ones and those that begin with "#" are none. It is
 
 * a domain ("example.org"): it holds for the host of that name and for all below ("a.example.org");
 * an address with a path ("example.org/forum"): it holds for addresses that are it or go on from
@@ -49,6 +50,8 @@ _BOUNDARY = re.compile(r"[/?&;]")
 _HOST_CHARS = 253
 """No host's name is longer (RFC 1035)."""
 _HASHED_BYTES = 1 << 20
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")
+"""How gzip, zstd, bzip2, xz and zip begin."""
 
 UInt64 = npt.NDArray[np.uint64]
 
@@ -73,14 +76,11 @@ def definitions(lists: dict[str, list[str]]) -> dict[str, str]:
         InputError: a file cannot be read, or a list has none.
     """
     found = {}
-    for name, paths in sorted(lists.items()):
-        if not paths:
-            raise InputError(f"signals.url_lists.{name}: name at least one file")
-        try:
-            hashed = hashlib.sha256("".join(sorted(map(_sha256, paths))).encode()).hexdigest()
-        except InputError as error:
-            raise InputError(f"signals.url_lists.{name}: {error}") from None
-        found[f"url_list {name}"] = f"{VERSION} ({hashed})"
+    for name, patterns in sorted(lists.items()):
+        hashes = sorted(map(_sha256, _find(name, patterns)))
+        found[f"url_list {name}"] = (
+            f"{VERSION} ({hashlib.sha256(''.join(hashes).encode()).hexdigest()})"
+        )
     return found
 
 
@@ -90,16 +90,16 @@ def compute(
     """Return the columns `signals`, int64 (n) of 0 and 1.
 
     Args:
-        lists: name → paths.
+        lists: name → paths or patterns.
         urls: n addresses; None where a document has none.
 
     Raises:
         InputError: a list cannot be read or has no entry.
     """
-    known = {
-        f"{PREFIX}{name}": load(tuple(paths), *map(_stamp, paths))
-        for name, paths in sorted(lists.items())
-    }
+    known = {}
+    for name, patterns in sorted(lists.items()):
+        paths = _found(name, tuple(patterns))
+        known[f"{PREFIX}{name}"] = load(name, paths, *map(_stamp, paths))
     depth = max((own.depth for own in known.values()), default=0)
     rows, hashes = [], []
     for row, url in enumerate(urls):
@@ -153,6 +153,21 @@ def split(url: str) -> tuple[str, str]:
     return host, path
 
 
+def _find(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    from pipelines import files  # it brings Beam, which most processes do not need
+
+    if not patterns:
+        raise InputError(f"{_key(name)}: name at least one file")
+    return tuple(path for path, _ in files.expand(list(patterns), _key(name)))
+
+
+_found = cache(_find)
+
+
+def _key(name: str) -> str:
+    return f"signals.url_lists.{name}"
+
+
 def _stamp(path: str) -> tuple[int, int]:
     """Return a local file's bytes and time of change: another one under its path is read anew."""
     try:
@@ -163,8 +178,8 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 @cache
-def load(paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
-    """Read the files of a list, once a process.
+def load(name: str, paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
+    """Read the files of the list `name`, once a process.
 
     Raises:
         InputError: one cannot be read or is no UTF-8, or there is no entry.
@@ -173,10 +188,12 @@ def load(paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
     depth = 0
     for path in paths:
         for number, line in enumerate(_lines(path), 1):
+            if number == 1 and line.startswith(_COMPRESSED):
+                raise InputError(f"{path}: is compressed; unpack it ({_key(name)})")
             try:
                 entry = line.decode().strip("\ufeff \t\r\n")
             except UnicodeDecodeError:
-                raise InputError(f"{path}: line {number} is not UTF-8") from None
+                raise InputError(f"{path}: line {number} is not UTF-8 ({_key(name)})") from None
             if not entry or entry.startswith("#"):
                 continue
             host, rest = split(entry.removeprefix("*."))
@@ -187,7 +204,10 @@ def load(paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
             if host:
                 hashes.append(_hash(host + rest))
     if not hashes:
-        raise InputError(f"{', '.join(paths)}: a list of sites without an entry")
+        raise InputError(
+            f"{', '.join(paths)}: a list of sites without an entry ({_key(name)}); an entry is a"
+            " domain or an address, one a line"
+        )
     return UrlList(np.unique(np.frombuffer(hashes, np.uint64)), depth)
 
 

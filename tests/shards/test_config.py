@@ -53,8 +53,14 @@ def test_an_absent_table_means_defaults():
         ({"keep": 3}, "dedup.keep = 3: expected a string, got an integer"),
         ({"paths": ["a", 1]}, "dedup.paths[1] = 1: expected a string, got an integer"),
         ({"nears": [{}, {"kep": 2}]}, "unknown key dedup.nears[1].kep; did you mean 'keep'?"),
-        ({"rules": {"a": {"minimun": 1}}}, "did you mean 'minimum'?"),
-        ({"rules": {"a": {"minimum": "x"}}}, "dedup.rules[...].minimum: expected `float | null`"),
+        (
+            {"rules": {"a": {"minimum": 1}, "b c": {"minimun": 1}}},
+            "unknown key dedup.rules.b c.minimun; did you mean 'minimum'?",
+        ),
+        (
+            {"rules": {"a": {"minimum": 1}, "b": {"minimum": "x"}, "c": {"minimum": 2}}},
+            "dedup.rules.b.minimum = 'x': expected `float | null`",
+        ),
         (3, "dedup = 3: expected a table, got an integer"),
     ],
 )

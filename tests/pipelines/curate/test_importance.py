@@ -1,12 +1,15 @@
 """The importance weights of a job: trained once, named by their hash, and a column."""
 
+import os
 import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.curate import inputs
 from pipelines.curate.importance import resolve_importance
 from pipelines.curate.job import curate
+from pipelines.quality import importance
 from pipelines.recipe import curate_recipe, hashed_recipe
 from pipelines.runners import JobOptions
 from shards.errors import InputError, RecipeError
@@ -64,6 +67,34 @@ def test_its_hash_follows_from_content_alone(files, tmp_path):
     one = hashed("a", files["sea"])
     assert hashed("b", shutil.copy(files["sea"], str(tmp_path / "moved.jsonl"))) == one
     assert hashed("a", files["shop"]) != one
+    # As text the same bytes are one document, braces and all.
+    assert hashed("a", shutil.copy(files["sea"], str(tmp_path / "moved.txt"))) != one
+
+
+def test_a_job_reads_no_target_again_whose_hash_it_knows(files, tmp_path, monkeypatch):
+    recipe = recipe_for(files, books={"paths": [files["sea"]]})
+    for path in (tmp_path / "sea.jsonl", tmp_path / "in" / "a.jsonl"):
+        os.utime(path, (1e9, 1e9))  # long settled
+    first, _ = curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+    monkeypatch.setattr(inputs, "_hash", lambda todo, *_: pytest.fail(f"hashes {todo}"))
+    again, ran = curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+    assert (again.dataset_id, ran) == (first.dataset_id, False)
+
+
+def test_a_target_that_changes_while_it_is_read_is_refused(files, tmp_path, monkeypatch):
+    real = importance.count
+
+    def count(texts):
+        found = real(texts)
+        write_jsonl(tmp_path / "sea.jsonl", SHOP[:2])
+        return found
+
+    monkeypatch.setattr(importance, "count", count)
+    recipe = recipe_for(files, books={"paths": [files["sea"]], "base_paths": [files["shop"]]})
+    with pytest.raises(InputError, match=r"sea\.jsonl: was changed while it was read"):
+        resolve_importance(recipe, str(tmp_path / "out"))
+    monkeypatch.undo()
+    resolve_importance(recipe, str(tmp_path / "out"))
 
 
 def test_what_cannot_be_a_target_is_refused(files, tmp_path):

@@ -29,10 +29,9 @@ WORDS = {"</s>": (0.1, 0.0), "good": (2.0, -1.0), "bad": (-1.5, 0.5), "été": (
 LABELS = {"__label__hq": (1.0, 0.5), "__label__cc": (-0.5, 0.25), "__label__x": (0.0, -1.0)}
 
 
-def model_bytes(words=WORDS, labels=LABELS, kind=3, loss=3, maxn=0):
-    dim = 2
+def model_bytes(words=WORDS, labels=LABELS, kind=3, loss=3, maxn=0, columns=2):
     args = (
-        dim,
+        2,  # dimensions
         5,
         5,
         1,
@@ -53,7 +52,8 @@ def model_bytes(words=WORDS, labels=LABELS, kind=3, loss=3, maxn=0):
         for name in names
     )
     matrices = [
-        struct.pack("<?2q", False, len(rows), dim) + np.array([*rows.values()], "<f4").tobytes()
+        struct.pack("<?2q", False, len(rows), columns)
+        + np.array([*rows.values()], "<f4")[:, :columns].tobytes()
         for rows in (words, labels)
     ]
     return head + counts + entries + b"".join(matrices)
@@ -151,12 +151,14 @@ def test_another_model_or_label_is_refused(path, tmp_path):
         check_signals(config_for(path, "__label__hg"))
     with pytest.raises(InputError, match=r"classifiers\.q\.model = .*must be a local file"):
         check_signals(config_for(tmp_path / "none.bin"))
+    with pytest.raises(InputError, match=r"classifiers\.q\.model = .*is not a file"):
+        check_signals(config_for(tmp_path))
     with pytest.raises(RecipeError, match="becomes a column"):
         check_signals(SignalsConfig(classifiers={"a b": None}))
 
 
-WRONG = ({"kind": 2}, {"loss": 99}, {"maxn": 3})
-"""What fastText ends the process for: the last one divides by its number of buckets, 0."""
+WRONG = ({"kind": 2}, {"loss": 99}, {"maxn": 3}, {"columns": 1})
+"""What fastText ends the process for, or reads beyond: maxn divides by its buckets, 0."""
 
 
 def cut_at_every_place():

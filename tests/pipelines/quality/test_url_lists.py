@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,13 +127,25 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path):
         check_signals(_config({"bad sites": ["x"]}))
     with pytest.raises(InputError, match=r"url_lists\.bad: name at least one file"):
         definitions(_config({"bad": []}))
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match=r"no such file \(signals\.url_lists\.bad"):
         definitions(_config({"bad": [str(tmp_path / "none")]}))
-    for content, message in ((b"# none\n\n", "without an entry"), (b"a\n\xff\n", "line 2 is not")):
+    for content, message in (
+        (b"# none\n\n", "without an entry"),
+        (b"a\n\xff\n", "line 2 is not"),
+        (gzip.compress(b"a.org\n"), "is compressed; unpack it"),
+    ):
         path = tmp_path / message[:6]
         path.write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            url_lists.load((str(path),))
+        with pytest.raises(InputError, match=rf"{message}.*signals\.url_lists\.bad"):
+            url_lists.compute({"bad": [str(path)]}, ["http://a.org"])
+
+
+def test_a_pattern_stands_for_all_its_files(lists, tmp_path):
+    whole, pattern = ({"bad": paths} for paths in (lists["bad"], [str(tmp_path / "[su]*s")]))
+    urls = ["http://example.org", "http://one.org/p", "http://play.org"]
+    for named in (whole, pattern):
+        assert url_lists.compute(named, urls)["url_bad"].tolist() == [1, 1, 0]
+    assert definitions(_config(whole)) == definitions(_config(pattern))
 
 
 def test_a_list_that_was_rewritten_is_read_anew(tmp_path):
