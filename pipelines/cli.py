@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from shards import console
+from shards.config import did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("pipelines.commands.demo:demo_command", "Run the whole chain on a corpus built here."),
@@ -83,8 +84,12 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one subcommand; None (click reports it, with close matches) if unknown."""
-        return load_command(cmd_name) if cmd_name in COMMANDS else None
+        """Import one subcommand; an unknown one is a usage error that names the nearest."""
+        if cmd_name not in COMMANDS:
+            ctx.fail(
+                f"No such command {cmd_name!r}{did_you_mean(cmd_name, tuple(COMMANDS), 'commands')}"
+            )
+        return load_command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the table without importing anything."""

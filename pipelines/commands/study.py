@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from shards.config import load_recipe
+from shards.config import did_you_mean, load_recipe
 from shards.console import quiet_option, recipe_options
 
 _TRAINER = {
@@ -50,6 +50,10 @@ class _Study(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # Options may stand before the recipe: then they are the study's, not this group's.
         if args and args[0] not in {*_TRAINER, *ctx.help_option_names}:
+            first = Path(args[0])
+            if not (args[0].startswith("-") or first.suffix == ".toml" or first.is_file()):
+                hint = did_you_mean(args[0], tuple(_TRAINER), "commands")
+                ctx.fail(f"{args[0]!r} is no recipe file and no command of assay study{hint}")
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

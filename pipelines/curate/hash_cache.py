@@ -39,6 +39,12 @@ def stamp(path: str) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
+def changed_since(stamps: Mapping[str, tuple[int, int, int]]) -> str:
+    """Return what to say if a file has not the stamp it had; empty if all have."""
+    changed = next((path for path, before in stamps.items() if stamp(path) != before), "")
+    return changed and f"{changed}: was changed while it was read; run again when it is finished"
+
+
 def hashed_file(digest: str, size: int, before: tuple[int, int, int]) -> HashedFile:
     """Record a hash; `before` is the file's `stamp` from before it was read."""
     return HashedFile(digest, size, before[1], before[2], time.time_ns())

@@ -1,6 +1,6 @@
 """Hash the input files, each as one Beam element: their content names every document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ def check_apart(found: list[tuple[str, int]], out: str) -> None:
             raise InputError(f"{path}: lies in the output folder {out}; choose another --out")
 
 
-def stamps(found: list[tuple[str, int]]) -> dict[str, tuple[int, int, int]]:
-    """Return the stamp of each local input; objects of remote stores are replaced as a whole."""
-    return {path: stamp(path) for path, _ in found if files.is_local(path)}
+def stamps(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    """Return the stamp of each local file; objects of remote stores are replaced as a whole."""
+    return {path: stamp(path) for path in paths if files.is_local(path)}
 
 
 def hash_inputs(

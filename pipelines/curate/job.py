@@ -14,20 +14,27 @@ from pipelines.commit import WORK, commit, current, own_output, read_dataset, ru
 from pipelines.curate import fragments
 from pipelines.curate.against import find_earlier
 from pipelines.curate.evaluation import find_evaluation, identity, set_stats
-from pipelines.curate.hash_cache import HashedFile, committed_records
+from pipelines.curate.hash_cache import HashedFile, changed_since, committed_records
 from pipelines.curate.importance import resolve_importance
 from pipelines.curate.inputs import check_apart, find_inputs, hash_inputs, plain_hashes, stamps
 from pipelines.curate.numbers import numbers
 from pipelines.curate.plan import input_entries, make_plan
 from pipelines.curate.reconcile import add_counts, reconcile
 from pipelines.curate.reference import model_files, resolve_reference
-from pipelines.curate.repeats import RepeatsContext, build_repeats, finish_step, step_stands
+from pipelines.curate.repeats import (
+    RepeatsContext,
+    build_merge,
+    build_tabulate,
+    finish_step,
+    step_stands,
+)
 from pipelines.curate.resolve import resolve_steps
 from pipelines.curate.resolved import ResolveContext, ResolveSummary, read_summary
 from pipelines.curate.scan import ScanContext, ScanRanges, with_fragments
 from pipelines.curate.stats import merge_stats
 from pipelines.curate.write import ShardResult, WriteContext, WriteShards, read_result
 from pipelines.progress import progress_folder, show_progress
+from pipelines.quality import list_files
 from pipelines.recipe import CurateRecipe, definitions, hashed_recipe
 from pipelines.runners import JobOptions, run_pipeline
 from shards.console import console
@@ -64,7 +71,7 @@ def _curate(
     found: list[tuple[str, int]], recipe: CurateRecipe, out: str, options: JobOptions
 ) -> tuple[Manifest, bool]:
     started = time.time()
-    before = stamps(found)
+    before = stamps([*(path for path, _ in found), *list_files(recipe.signals)])
     asked = recipe
     wanted = dict(found) | dict(model_files(recipe))
     hashed = hash_inputs(list(wanted.items()), out, options, _committed(out))
@@ -91,7 +98,7 @@ def _curate(
     )
     sets = set_stats(evaluation, recipe.dedup.contamination)
     scan, infos = _scan(scan, options)
-    _check_unchanged(found, before, work)
+    _check_unchanged(before, work)
     _check_definitions(stated, recipe, work)
     summary, resolved = _resolve(scan, infos, out, options)
     _find_repeats(RepeatsContext(scan, resolved, progress_folder(out, "repeats")), options)
@@ -126,16 +133,12 @@ def _with_paths(recipe: CurateRecipe, paths: list[str]) -> dict[str, Any]:
     return plain
 
 
-def _check_unchanged(
-    found: list[tuple[str, int]], before: dict[str, tuple[int, int, int]], work: str
-) -> None:
+def _check_unchanged(before: dict[str, tuple[int, int, int]], work: str) -> None:
     """Refuse fragments of a file that was written to between its hash and its scan."""
-    for path, stamp in stamps(found).items():
-        if stamp != before[path]:
-            files.delete(work)  # or a later run would trust it
-            raise InputError(
-                f"{path}: was changed while it was read; run again when it is finished"
-            )
+    changed = changed_since(before)
+    if changed:
+        files.delete(work)  # or a later run would trust it
+        raise InputError(changed)
 
 
 def _check_definitions(stated: dict[str, str], recipe: CurateRecipe, work: str) -> None:
@@ -268,8 +271,9 @@ def _find_repeats(context: RepeatsContext, options: JobOptions) -> None:
     """Make the tables of repeated text, where the recipe asks for them."""
     for step in context.steps:
         if not step_stands(context, step):
-            build = partial(build_repeats, context=context, step=step)
-            _stage(f"find-{step}", 0, context.progress, options, build)
+            for label, build in (("find", build_tabulate), ("merge", build_merge)):
+                own = partial(build, context=context, step=step)
+                _stage(f"{label}-{step}", 0, context.progress, options, own)
             finish_step(context, step)
 
 

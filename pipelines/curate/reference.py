@@ -9,7 +9,7 @@ import xxhash
 
 from pipelines import files
 from pipelines.commit import WORK
-from pipelines.curate.hash_cache import HashedFile, stamp
+from pipelines.curate.hash_cache import HashedFile, changed_since
 from pipelines.curate.inputs import hash_inputs
 from pipelines.quality import ReferenceConfig, SignalsConfig, pii
 from pipelines.quality import definitions as signal_definitions
@@ -76,12 +76,10 @@ def check_unchanged(found: Found, hashed: Hashed) -> None:
     Raises:
         InputError: naming the first of them.
     """
-    for path, _ in found:
-        known = hashed[path]
-        if files.is_local(path) and stamp(path) != (known.bytes, known.mtime_ns, known.inode):
-            raise InputError(
-                f"{path}: was changed while it was read; run again when it is finished"
-            )
+    known = {path: hashed[path] for path, _ in found if files.is_local(path)}
+    stamps = {path: (own.bytes, own.mtime_ns, own.inode) for path, own in known.items()}
+    if changed := changed_since(stamps):
+        raise InputError(changed)
 
 
 def resolve_reference(recipe: CurateRecipe, out: str, hashed: Hashed | None = None) -> CurateRecipe:

@@ -1,15 +1,16 @@
 """Repeats: text that occurs again in the documents that are kept, found in a table of passages.
 
-    tabulate  shard → (bucket, packed rows of the passages of its kept documents)
+    tabulate  shard  → a file of the passages of its kept documents, a part for each bucket
     merge     bucket → one file: passages that occur twice or more, each with its first place
 
-Substrings take this twice: the first table is of anchors, which say where windows are worth
-hashing (see `dedup.substrings`). A document's key is the first 8 bytes of its doc_id, so which
-occurrence is the first follows from the documents, not from their order. What each shard sent
-and what each bucket got must add up.
+Passages go from shards to buckets through files: as many rows as a corpus has lines would not fit
+into the memory in which a local runner groups. Substrings take this twice: the first table is of
+anchors, which say where windows are worth hashing (see `dedup.substrings`). A document's key is
+the first 8 bytes of its doc_id, so which occurrence is the first follows from the documents, not
+from their order. What each shard sent and what each bucket got must add up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -38,12 +39,16 @@ from pipelines.context import Context
 from pipelines.curate.judge import judged_shard
 from pipelines.curate.numbers import numbers
 from pipelines.curate.scan import ScanContext, id_bytes
+from pipelines.parts import parts_stand, read_part, write_parts
 from pipelines.progress import ProgressLog
 from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.errors import CorruptError, ReconcileError
 from shards.text import flat
 
-BUCKETS = 64
+_LEAST_BUCKETS, _BUCKET_BYTES = 64, 512 << 20
+"""Lines of 32 bytes give 40 bytes of rows a line, so a bucket's rows are at most some 600 MB; of
+prose, which has a line in 150 bytes, 130 MB."""
+
 Step = Literal["anchors", "passages"]
 _FIELDS = ("hash", "occurrences", "key", "start", "word")
 _ROW = np.dtype(list(zip(_FIELDS, ("<u8", "<i8", "<u8", "<i8", "<i8"), strict=True)))
@@ -73,13 +78,19 @@ class RepeatsContext(Context, frozen=True):
             return []
         return ["anchors", "passages"] if self.config.unit == "substring" else ["passages"]
 
+    @property
+    def buckets(self) -> int:
+        """How many buckets there are: a power of two."""
+        size = sum(span.bytes for span in self.scan.plan.ranges)
+        return max(_LEAST_BUCKETS, 1 << (size // _BUCKET_BYTES).bit_length())
+
     def path(self, step: Step, name: str) -> str:
         """Return the path of one of a step's files."""
         return files.join(self.resolved, step, name)
 
 
 class _Done(msgspec.Struct, frozen=True):
-    """Written last by a step: the passages in its tables, each as often as it occurs."""
+    """Written last by a shard, and by a step: its passages, each as often as it occurs."""
 
     passages: int
 
@@ -101,7 +112,7 @@ def passages_of(
 
 
 class TabulateShards(beam.DoFn):
-    """Shard number → (bucket, packed rows), and a file that says how many passages it sent."""
+    """Write the passages of each shard number, unless they stand already; emits the number."""
 
     def __init__(self, context: RepeatsContext, step: Step) -> None:
         self._context = context
@@ -110,68 +121,86 @@ class TabulateShards(beam.DoFn):
     def setup(self) -> None:
         self._log = ProgressLog(self._context.progress)
 
-    def process(self, shard: int) -> Iterator[tuple[int, bytes]]:
-        context, config = self._context, self._context.config
-        table, kept = judged_shard(context.scan, context.resolved, shard)
-        table = table.filter(pa.array(kept))
-        data, offsets = flat(table["text"])
-        if self._step == "anchors":
-            found = find_anchors(data, offsets, config.words)
-            zeros = np.zeros(len(found.hash), dtype=np.int64)
-            rows = PassageTable(
-                found.hash, found.occurrences, zeros.astype(np.uint64), zeros, zeros
-            )
-        else:
-            anchors = load_table(context, "anchors") if config.unit == "substring" else None
-            passages = passages_of(data, offsets, config, anchors)
-            rows = tabulate(passages, document_keys(table))
-        sent = str(int(rows.occurrences.sum())).encode()
-        files.write_atomic(context.path(self._step, f"sent-{shard:05d}"), sent)
-        self._log.add(0, len(table))
-        packed = np.empty(len(rows.hash), dtype=_ROW)
-        for name in _FIELDS:
-            packed[name] = getattr(rows, name)
-        # By the upper bits: the buckets' tables, one after the other, are sorted by hash.
-        bounds = np.searchsorted(rows.hash >> np.uint64(58), np.arange(BUCKETS + 1))
-        for bucket in range(BUCKETS):
-            part = packed[bounds[bucket] : bounds[bucket + 1]]
-            if len(part):
-                yield bucket, part.tobytes()
+    def process(self, shard: int) -> Iterator[int]:
+        context, step, buckets = self._context, self._step, self._context.buckets
+        path, done = context.path(step, _rows(shard)), context.path(step, _sent(shard))
+        if read_sidecar(done, _Done) is None or not parts_stand(path, buckets):
+            table, kept = judged_shard(context.scan, context.resolved, shard)
+            rows = _tabulate(table.filter(pa.array(kept)), context, step)
+            packed = np.empty(len(rows.hash), dtype=_ROW)
+            for name in _FIELDS:
+                packed[name] = getattr(rows, name)
+            # By the upper bits: the buckets' tables, one after the other, are sorted by hash.
+            upper = rows.hash >> np.uint64(65 - buckets.bit_length())
+            cuts = np.searchsorted(upper, np.arange(1, buckets))
+            write_parts(path, [part.tobytes() for part in np.split(packed, cuts)])
+            write_sidecar(done, _Done(int(rows.occurrences.sum())))
+            self._log.add(0, len(table))
+        yield shard
 
 
-class MergeTables(beam.DoFn):
-    """(bucket, packed rows) → a file of what occurs at least twice; emits the bucket."""
+def _tabulate(kept: pa.Table, context: RepeatsContext, step: Step) -> PassageTable:
+    """Return a step's rows of the kept documents of a shard."""
+    config = context.config
+    data, offsets = flat(kept["text"])
+    if step == "anchors":
+        found = find_anchors(data, offsets, config.words)
+        zeros = np.zeros(len(found.hash), dtype=np.int64)
+        return PassageTable(found.hash, found.occurrences, zeros.astype(np.uint64), zeros, zeros)
+    anchors = load_table(context, "anchors") if config.unit == "substring" else None
+    return tabulate(passages_of(data, offsets, config, anchors), document_keys(kept))
+
+
+class MergeBuckets(beam.DoFn):
+    """Write what occurs at least twice in each bucket number; emits the number."""
 
     def __init__(self, context: RepeatsContext, step: Step) -> None:
         self._context = context
         self._step: Step = step
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[int]:
-        bucket, payloads = element
-        rows = np.frombuffer(b"".join(payloads), dtype=_ROW)
+    def process(self, bucket: int) -> Iterator[int]:
+        context, step = self._context, self._step
+        made_in = context.path(step, "")
+        parts = (
+            read_part(context.path(step, _rows(shard)), bucket, made_in)
+            for shard in range(context.scan.plan.shards)
+        )
+        rows = np.frombuffer(b"".join(parts), dtype=_ROW)
         merged = merge_tables(
             [PassageTable(*(np.ascontiguousarray(rows[name]) for name in _FIELDS))]
         )
-        left = repeated(merged)
         sink = pa.BufferOutputStream()
-        table = pa.table(dict(zip(_FIELDS, left, strict=True)))
+        table = pa.table(dict(zip(_FIELDS, repeated(merged), strict=True)))
         got = str(int(merged.occurrences.sum()))
         table = table.replace_schema_metadata({"passages": got})
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        path = self._context.path(self._step, f"table-{bucket:02d}.arrow")
-        files.write_hashed(path, memoryview(sink.getvalue()))
+        files.write_hashed(context.path(step, _table(bucket)), memoryview(sink.getvalue()))
         yield bucket
 
 
-def build_repeats(pipeline: beam.Pipeline, context: RepeatsContext, step: Step) -> None:
-    """Add the graph of one table to a pipeline."""
-    _ = (
-        numbers(pipeline, "shards", context.scan.plan.shards)
-        | "tabulate" >> beam.ParDo(TabulateShards(context, step))
-        | "buckets" >> beam.GroupByKey()
-        | "merge" >> beam.ParDo(MergeTables(context, step))
-    )
+def _rows(shard: int) -> str:
+    return f"rows/{shard:05d}"
+
+
+def _sent(shard: int) -> str:
+    return f"rows/{shard:05d}.json"
+
+
+def _table(bucket: int) -> str:
+    return f"table-{bucket:05d}.arrow"
+
+
+def build_tabulate(pipeline: beam.Pipeline, context: RepeatsContext, step: Step) -> None:
+    """Add the graph that writes the rows of a step to a pipeline."""
+    shards = numbers(pipeline, "shards", context.scan.plan.shards)
+    _ = shards | "tabulate" >> beam.ParDo(TabulateShards(context, step))
+
+
+def build_merge(pipeline: beam.Pipeline, context: RepeatsContext, step: Step) -> None:
+    """Add the graph that merges the rows of a step to a pipeline."""
+    buckets = numbers(pipeline, "buckets", context.buckets)
+    _ = buckets | "merge" >> beam.ParDo(MergeBuckets(context, step))
 
 
 def finish_step(context: RepeatsContext, step: Step) -> None:
@@ -182,12 +211,12 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
     """
     sent = 0
     for shard in range(context.scan.plan.shards):
-        path = context.path(step, f"sent-{shard:05d}")
-        if not files.exists(path):
+        done = read_sidecar(context.path(step, _sent(shard)), _Done)
+        if done is None:
             raise ReconcileError(
                 f"{step} of shard {shard} are missing: the runner lost an element; run again"
             )
-        sent += int(files.read_bytes(path))
+        sent += done.passages
     got = _count(context, step)
     if sent != got:
         raise ReconcileError(
@@ -195,6 +224,7 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
             " run again"
         )
     write_sidecar(context.path(step, "done.json"), _Done(got))
+    files.delete(context.path(step, "rows"))  # they may be as large as the text
 
 
 def step_stands(context: RepeatsContext, step: Step) -> bool:
@@ -207,26 +237,27 @@ def step_stands(context: RepeatsContext, step: Step) -> bool:
 
 
 def _count(context: RepeatsContext, step: Step) -> int:
-    tables = _tables(files.join(context.resolved, step))
+    tables = _tables(context.path(step, ""), context.buckets)
     return sum(int(table.schema.metadata[b"passages"]) for table in tables)
 
 
-def _tables(folder: str) -> Iterator[pa.Table]:
-    for bucket in range(BUCKETS):
-        path = files.join(folder, f"table-{bucket:02d}.arrow")
+def _tables(folder: str, buckets: int) -> Iterator[pa.Table]:
+    for bucket in range(buckets):
+        path = files.join(folder, _table(bucket))
         if files.exists(path):
             yield pa.ipc.open_file(pa.py_buffer(files.need_hashed(path, folder))).read_all()
 
 
 def load_table(context: RepeatsContext, step: Step) -> PassageTable:
     """Return the passages of a step that repeat; read once a process."""
-    return _load(files.join(context.resolved, step))
+    return _load(context.path(step, ""), context.buckets)
 
 
 @lru_cache(maxsize=2)
-def _load(folder: str) -> PassageTable:
+def _load(folder: str, buckets: int) -> PassageTable:
     parts = [
-        PassageTable(*(table[name].to_numpy() for name in _FIELDS)) for table in _tables(folder)
+        PassageTable(*(table[name].to_numpy() for name in _FIELDS))
+        for table in _tables(folder, buckets)
     ]
     empty = merge_tables([])
     columns = zip(empty, *parts, strict=True)

@@ -31,12 +31,12 @@ from pipelines.curate.fragments import (
     fragment_path,
     open_fragment,
 )
-from pipelines.curate.hash_cache import stamp
+from pipelines.curate.hash_cache import changed_since
 from pipelines.curate.plan import Plan
 from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
 from pipelines.progress import ProgressLog
-from pipelines.quality import compute_signals, pii, url_lists
+from pipelines.quality import compute_signals, list_files, pii, url_lists
 from pipelines.readers import read_range
 from pipelines.recipe import CurateRecipe
 from shards.errors import InputError
@@ -54,9 +54,9 @@ split): above a range of the default size, so only files that can not be split h
 class ScanContext(Context, frozen=True):
     """What a worker needs: the plan, the recipe, LSH's (bands, rows), and where to write.
 
-    `stamps` is what the file system said of the inputs before they were hashed. `fragments` is
-    empty until the scan has ended; `layout` is its hash, the name of what is said about their
-    rows. `part_bytes` bounds a worker's memory and never changes a result.
+    `stamps` is what the file system said of the inputs and lists before they were hashed.
+    `fragments` is empty until the scan has ended; `layout` is its hash, the name of what is said
+    about their rows. `part_bytes` bounds a worker's memory and never changes a result.
     """
 
     plan: Plan
@@ -275,11 +275,9 @@ class ScanRanges(beam.DoFn):
     def _write(self, at: Part, table: pa.Table, batches: int, *, last: bool) -> FragmentInfo:
         context = self._context
         path = context.plan.ranges[at.range].path
-        if stamp(path) != context.stamps.get(path, stamp(path)):
-            # Its name would say that it is of the content that was hashed.
-            raise InputError(
-                f"{path}: was changed while it was read; run again when it is finished"
-            )
+        used = {path, *list_files(context.recipe.signals)} & context.stamps.keys()
+        if changed := changed_since({name: context.stamps[name] for name in sorted(used)}):
+            raise InputError(changed)  # its name would say that it is of what was hashed
         data = fragments.fragment_bytes(*by_shard(table, context.plan.shards), context.plan.shards)
         info = FragmentInfo(
             hash=xxhash.xxh3_128_hexdigest(data),

@@ -9,6 +9,7 @@ from pipelines.quality.signals import (
     compute_signals,
     definitions,
     known_signals,
+    list_files,
     signal_fields,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "compute_signals",
     "definitions",
     "known_signals",
+    "list_files",
     "signal_fields",
 ]

@@ -261,6 +261,18 @@ def definitions(config: SignalsConfig = DEFAULT) -> dict[str, str]:
     return found | {f"plugin {name}": plugins.load(name).VERSION for name in config.plugins}
 
 
+def list_files(config: SignalsConfig) -> list[str]:
+    """Return the files that are read while documents are measured, and known by their stamp only:
+    lists and classifiers. (Models of the job itself are known by their hash.)
+    """
+    sites = [url_lists.find(name, paths) for name, paths in sorted(config.url_lists.items())]
+    return [
+        *config.word_lists.values(),
+        *(path for found in sites for path in found),
+        *(own.model for own in config.classifiers.values()),
+    ]
+
+
 def compute_signals(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],

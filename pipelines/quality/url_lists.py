@@ -77,7 +77,7 @@ def definitions(lists: dict[str, list[str]]) -> dict[str, str]:
     """
     found = {}
     for name, patterns in sorted(lists.items()):
-        hashes = sorted(map(_sha256, _find(name, patterns)))
+        hashes = sorted(map(_sha256, find(name, patterns)))
         found[f"url_list {name}"] = (
             f"{VERSION} ({hashlib.sha256(''.join(hashes).encode()).hexdigest()})"
         )
@@ -153,7 +153,12 @@ def split(url: str) -> tuple[str, str]:
     return host, path
 
 
-def _find(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+def find(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of the list `name`.
+
+    Raises:
+        InputError: there are none.
+    """
     from pipelines import files  # it brings Beam, which most processes do not need
 
     if not patterns:
@@ -161,7 +166,7 @@ def _find(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(path for path, _ in files.expand(list(patterns), _key(name)))
 
 
-_found = cache(_find)
+_found = cache(find)
 
 
 def _key(name: str) -> str:

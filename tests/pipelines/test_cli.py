@@ -37,7 +37,8 @@ def test_help_lists_every_command():
     [
         (["inspect", "nowhere"], 1, "no such folder"),
         (["curate", "nowhere.toml", "--out", "x"], 2, "no such recipe"),
-        (["inspekt", "x"], 2, "No such command"),
+        (["inspekt", "x"], 2, "No such command 'inspekt'; did you mean 'inspect'?"),
+        (["study", "sugest", "x"], 2, "no command of assay study; did you mean 'suggest'?"),
     ],
 )
 def test_errors_are_one_line_without_traceback(arguments, code, words, tmp_path):

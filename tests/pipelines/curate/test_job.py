@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.commit import own_output
-from pipelines.curate import job, write
+from pipelines.curate import job, scan, write
 from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
@@ -229,7 +229,7 @@ def test_input_that_changes_while_it_is_read_is_refused(corpus, tmp_path, monkey
     assert run(tmp_path / "out", corpus / "*").dataset_id == whole.dataset_id
 
 
-def test_a_list_that_changes_while_it_is_used_is_refused(corpus, tmp_path, monkeypatch):
+def test_a_list_that_changes_while_it_is_used_leaves_no_fragment(corpus, tmp_path, monkeypatch):
     sites = tmp_path / "sites"
     sites.write_text("one.org\n")
     recipe = curate_recipe(
@@ -238,16 +238,22 @@ def test_a_list_that_changes_while_it_is_used_is_refused(corpus, tmp_path, monke
             "signals": {"url_lists": {"bad": [str(sites)]}},
         }
     )
-    real = job._scan
+    whole = job.curate(recipe, str(tmp_path / "whole"), JobOptions(quiet=True))[0]
+    real = scan.compute_signals
 
-    def scan_then_append(*arguments):
-        infos = real(*arguments)
-        sites.write_text("other.org\n")
-        return infos
+    def compute_then_append(*arguments):
+        if sites.read_text() == "one.org\n":
+            sites.write_text("one.org\nother.org\n")
+        return real(*arguments)
 
-    monkeypatch.setattr(job, "_scan", scan_then_append)
-    with pytest.raises(InputError, match="url_list bad: its file was changed while it was in use"):
+    monkeypatch.setattr(scan, "compute_signals", compute_then_append)
+    with pytest.raises(InputError, match="sites: was changed while it was read"):
         job.curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+    monkeypatch.undo()
+    sites.write_text("one.org\n")
+    assert not list((tmp_path / "out").glob("_work/*/fragments/*"))
+    again = job.curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))[0]
+    assert again.dataset_id == whole.dataset_id
 
 
 def test_foreign_folder_is_refused(corpus, tmp_path):

@@ -128,17 +128,32 @@ def test_a_job_that_was_killed_before_the_write_resumes(site, tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", site, unit="substring")
     monkeypatch.undo()
-    monkeypatch.setattr(job, "build_repeats", die)  # the tables are there
+    monkeypatch.setattr(job, "build_tabulate", die)  # the tables are there
     assert run(tmp_path / "out", site, unit="substring").dataset_id == first.dataset_id
 
 
+def test_rows_that_were_damaged_are_made_again(site, tmp_path, monkeypatch):
+    first = run(tmp_path / "whole", site, unit="line")
+
+    def die(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "build_merge", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", site, unit="line")
+    monkeypatch.undo()
+    (rows,) = (tmp_path / "out").glob("_work/*/*/passages/rows/00000")
+    rows.write_bytes(rows.read_bytes()[:-1])
+    assert run(tmp_path / "out", site, unit="line").dataset_id == first.dataset_id
+
+
 def test_a_lost_bucket_fails_the_job(site, tmp_path, monkeypatch):
-    real = repeats.MergeTables.process
+    real = repeats.MergeBuckets.process
 
-    def lose_some(self, element):
-        return real(self, element) if element[0] % 2 else iter(())
+    def lose_some(self, bucket):
+        return real(self, bucket) if bucket % 2 else iter(())
 
-    monkeypatch.setattr(repeats.MergeTables, "process", lose_some)
+    monkeypatch.setattr(repeats.MergeBuckets, "process", lose_some)
     with pytest.raises(ReconcileError, match="passages were found but"):
         run(tmp_path / "out", site, unit="line")
 
