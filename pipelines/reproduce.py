@@ -1,14 +1,17 @@
 """Make a dataset again from what its manifest says, and compare the ids."""
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pipelines import tokenize as tokenize_job
 from pipelines.commit import check_name, read_dataset
 from pipelines.curate.inputs import find_inputs, hash_inputs, plain_hashes
 from pipelines.curate.job import curate
-from pipelines.recipe import curate_recipe, definitions
+from pipelines.recipe import CurateRecipe, curate_recipe, definitions
 from pipelines.runners import JobOptions
 from pipelines.score import read_run, score, score_facts
 from pipelines.tokenize import TokenizeConfig, tokenize
@@ -17,6 +20,9 @@ from shards.errors import DatasetError, InputError
 from shards.manifest import Manifest, made_as
 from tokenizer.folder import read_model
 from tokenizer.model import Tokenizer
+
+_OF_FILES = ("word_list ", "url_list ", "classifier ")
+"""How definitions begin that have the hash of a file of the user's."""
 
 
 def reproduce(dataset: str, out: str, options: JobOptions) -> tuple[str, str]:
@@ -56,18 +62,33 @@ def _documents(manifest: Manifest, dataset: str, out: str, options: JobOptions) 
     with tempfile.TemporaryDirectory() as scratch:  # not in `out`, which is the job's
         hashed = plain_hashes(hash_inputs(find_inputs(recipe), scratch, options))
     _check_inputs(manifest, hashed)
-    return curate(recipe, out, options)[0]
+    return curate(_pinned(recipe, manifest), out, options)[0]
+
+
+def _pinned(recipe: CurateRecipe, manifest: Manifest) -> CurateRecipe:
+    """Return the recipe with the hashes of its models: other documents are told before the scan."""
+    replace, stated = msgspec.structs.replace, manifest.content.recipe["signals"]
+    signals = recipe.signals
+    if signals.reference is not None:
+        own = replace(signals.reference, hash=stated["reference"]["hash"])
+        signals = replace(signals, reference=own)
+    models = {
+        name: replace(own, hash=stated["importance"][name]["hash"])
+        for name, own in signals.importance.items()
+    }
+    return replace(recipe, signals=replace(signals, importance=models))
 
 
 def _check_inputs(manifest: Manifest, hashed: list[tuple[str, int, str]]) -> None:
     """Compare the inputs with what the manifest says they were."""
-    stated = {(entry.hash, entry.bytes) for entry in manifest.content.inputs}
+    stated = Counter((entry.hash, entry.bytes) for entry in manifest.content.inputs)
     for path, size, found in hashed:
-        if (found, size) not in stated:
+        if not stated[found, size]:
             raise InputError(
                 f"{path}: is not the file that was read: {size} bytes with xxh3-128 {found}, which"
-                " is none of the manifest's inputs"
+                " is none of the manifest's inputs, or more often than there"
             )
+        stated[found, size] -= 1
 
 
 def _tokens(manifest: Manifest, dataset: str, out: str, options: JobOptions) -> Manifest:
@@ -114,6 +135,11 @@ def _check_definitions(manifest: Manifest, ours: dict[str, str], dataset: str) -
     theirs = manifest.content.definitions
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
+            if name.startswith(_OF_FILES) and name in theirs and name in ours:
+                raise InputError(
+                    f"{dataset}: was made with the {name} {theirs[name]!r}, whose file is now"
+                    f" {ours[name]!r}; restore it"
+                )
             raise DatasetError(
                 f"{dataset}: was made with {name} {theirs.get(name, 'of no version')!r}, this"
                 f" version of Assay has {ours.get(name, 'none')!r}; use Assay"

@@ -29,7 +29,6 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +36,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from pipelines.quality.list_file import sha256, stamp
 from shards.errors import InputError
 
 VERSION = "url-lists-v1"
@@ -49,7 +49,6 @@ _MIRROR = re.compile(r"^(?:www|web|ftp)[0-9]*\.(?=.)")
 _BOUNDARY = re.compile(r"[/?&;]")
 _HOST_CHARS = 253
 """No host's name is longer (RFC 1035)."""
-_HASHED_BYTES = 1 << 20
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")
 """How gzip, zstd, bzip2, xz and zip begin."""
 
@@ -77,7 +76,7 @@ def definitions(lists: dict[str, list[str]]) -> dict[str, str]:
     """
     found = {}
     for name, patterns in sorted(lists.items()):
-        hashes = sorted(map(_sha256, find(name, patterns)))
+        hashes = sorted(map(sha256, find(name, patterns)))
         found[f"url_list {name}"] = (
             f"{VERSION} ({hashlib.sha256(''.join(hashes).encode()).hexdigest()})"
         )
@@ -99,7 +98,7 @@ def compute(
     known = {}
     for name, patterns in sorted(lists.items()):
         paths = _found(name, tuple(patterns))
-        known[f"{PREFIX}{name}"] = load(name, paths, *map(_stamp, paths))
+        known[f"{PREFIX}{name}"] = load(name, paths, *map(stamp, paths))
     depth = max((own.depth for own in known.values()), default=0)
     rows, hashes = [], []
     for row, url in enumerate(urls):
@@ -173,15 +172,6 @@ def _key(name: str) -> str:
     return f"signals.url_lists.{name}"
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Return a local file's bytes and time of change: another one under its path is read anew."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
-
-
 @cache
 def load(name: str, paths: tuple[str, ...], *_stamps: tuple[int, int]) -> UrlList:
     """Read the files of the list `name`, once a process.
@@ -229,13 +219,3 @@ def _lines(path: str) -> Iterator[bytes]:
 
     with files.open_file(path) as file:
         yield from file
-
-
-def _sha256(path: str) -> str:
-    from pipelines import files
-
-    digest = hashlib.sha256()
-    with files.open_file(path) as file:
-        while chunk := file.read(_HASHED_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

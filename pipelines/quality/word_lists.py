@@ -13,7 +13,6 @@ white space, without ASCII punctuation around it and in ASCII lower case; an ent
 several in a row. A place counts once if an entry begins there, or several do.
 """
 
-import hashlib
 import string
 from functools import cache
 from itertools import pairwise
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipelines.quality.list_file import sha256, stamp
 from shards.errors import InputError
 
 VERSION = "word-lists-v1"
@@ -48,7 +48,7 @@ def definitions(lists: dict[str, str]) -> dict[str, str]:
     found = {}
     for name, path in sorted(lists.items()):
         try:
-            hashed = hashlib.sha256(_read(path)).hexdigest()
+            hashed = sha256(path)
         except InputError as error:
             raise InputError(f"signals.word_lists.{name}: {error}") from None
         found[f"word_list {name}"] = f"{VERSION} ({hashed})"
@@ -68,7 +68,7 @@ def compute(
     Raises:
         InputError: a list cannot be read or has no entry.
     """
-    known = {f"{PREFIX}{name}": load(path) for name, path in sorted(lists.items())}
+    known = {f"{PREFIX}{name}": load(path, *stamp(path)) for name, path in sorted(lists.items())}
     columns = {column: np.zeros(len(offsets) - 1, np.int64) for column in known}
     view = data.data
     for row, (begin, end) in enumerate(pairwise(offsets.tolist())):
@@ -94,7 +94,7 @@ def count(words: list[bytes], entries: WordList) -> int:
 
 
 @cache
-def load(path: str) -> WordList:
+def load(path: str, *_stamp: int) -> WordList:
     """Read a list, once a process.
 
     Raises:

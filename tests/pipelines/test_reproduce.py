@@ -9,6 +9,7 @@ from pipelines.reproduce import reproduce
 from pipelines.runners import JobOptions
 from shards.errors import DatasetError, InputError, RecipeError
 from shards.manifest import MANIFEST, encode_manifest, new_manifest, read_manifest
+from tests.pipelines.conftest import write_jsonl
 
 QUIET = JobOptions(quiet=True)
 
@@ -37,6 +38,34 @@ def test_a_changed_input_is_named(dataset, corpus, tmp_path):
     (corpus / "one.jsonl").unlink()
     with pytest.raises(InputError, match=r"one\.jsonl: no such file"):
         reproduce(str(dataset), str(tmp_path / "again"), QUIET)
+
+
+def test_an_input_that_became_a_copy_of_another_is_named(dataset, corpus, tmp_path):
+    (corpus / "one.jsonl").write_bytes(next(corpus.glob("two*")).read_bytes())
+    with pytest.raises(InputError, match=r"one\.jsonl: is not the file that was read"):
+        reproduce(str(dataset), str(tmp_path / "again"), QUIET)
+
+
+def test_a_list_or_a_model_that_is_another_now_is_named(corpus, tmp_path):
+    (tmp_path / "bad").write_text("ore\n")
+    write_jsonl(tmp_path / "good.jsonl", [{"text": "silver and lead in the cupel"}])
+    table = {
+        "input": {"paths": [str(corpus / "one.jsonl")]},
+        "signals": {
+            "word_lists": {"bad": str(tmp_path / "bad")},
+            "importance": {"good": {"paths": [str(tmp_path / "good.jsonl")]}},
+        },
+    }
+    dataset = str(tmp_path / "out")
+    curate(curate_recipe(table), dataset, QUIET)
+    assert len(set(reproduce(dataset, str(tmp_path / "again"), QUIET))) == 1
+    (tmp_path / "bad").write_text("silver\n")
+    with pytest.raises(InputError, match=r"word_list bad .*, whose file is now .*; restore it"):
+        reproduce(dataset, str(tmp_path / "other"), QUIET)
+    (tmp_path / "bad").write_text("ore\n")
+    write_jsonl(tmp_path / "good.jsonl", [{"text": "something else"}])
+    with pytest.raises(RecipeError, match=r"signals\.importance\.good\.hash = .* have changed"):
+        reproduce(dataset, str(tmp_path / "other"), QUIET)
 
 
 def test_another_version_of_a_definition_is_named(dataset, tmp_path):

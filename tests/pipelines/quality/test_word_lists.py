@@ -70,3 +70,11 @@ def test_a_list_that_cannot_be_used_is_refused(tmp_path):
             word_lists.load(str(path))
     with pytest.raises(InputError, match="cannot be opened"):
         definitions(SignalsConfig(word_lists={"bad": str(tmp_path / "none")}))
+
+
+def test_a_list_that_was_rewritten_is_read_anew(tmp_path):
+    path = tmp_path / "list"
+    for word in ("ore", "silver"):
+        path.write_text(f"{word}\n")
+        found = word_lists.compute({"a": str(path)}, *flat(pa.array(["ore", "silver ore silver"])))
+        assert found["list_a"].tolist() == ([1, 1] if word == "ore" else [0, 2])
