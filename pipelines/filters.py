@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.quality import SIGNALS
+from pipelines.quality import SIGNALS, switch_of
 from pipelines.readers import ERRORS
 from shards.config import did_you_mean
 from shards.errors import RecipeError
@@ -197,6 +197,10 @@ def _expressions(
                 f"filters.keep.{name}: is what the ledger calls drops for another reason; choose"
                 f" another name, such as filters.keep.own_{name}"
             )
+        if not expression.strip():
+            raise RecipeError(
+                f"filters.keep.{name} is empty; compare a signal with a value, such as chars > 100"
+            )
         try:
             read = columns_of(expression)
             if unknown := sorted(read - set(known)):
@@ -215,6 +219,8 @@ def _expressions(
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
     """Return the end of a message about an unknown signal: the nearest ones, not all of them."""
+    if switch := switch_of(name):
+        return f"; {switch} adds it"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
     if difflib.get_close_matches(name, near, cutoff=0.5):
         return did_you_mean(name, tuple(near))

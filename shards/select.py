@@ -13,6 +13,7 @@ an error, since it would silently select nothing (or, with `!=`, everything).
 """
 
 import ast
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -207,6 +208,8 @@ class _Evaluation:
             case ast.Name(name):
                 return self._column(name)
             case ast.Constant(bool() | int() | float() | str() as value):
+                if value in {math.inf, -math.inf}:
+                    raise self._error(node, "is infinite in 64 bits")
                 try:
                     return pa.scalar(value)
                 except (OverflowError, pa.ArrowInvalid):

@@ -11,6 +11,7 @@ from pipelines.quality.signals import (
     known_signals,
     list_files,
     signal_fields,
+    switch_of,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "known_signals",
     "list_files",
     "signal_fields",
+    "switch_of",
 ]

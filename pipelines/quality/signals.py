@@ -231,6 +231,31 @@ def known_signals(config: SignalsConfig = DEFAULT) -> dict[str, tuple[pa.DataTyp
     return known
 
 
+_SWITCHES = (
+    (language.SIGNALS, 'signals.language = "fasttext"'),
+    (pii.SIGNALS, "signals.pii = true"),
+    (pii.MASKED, "signals.mask_pii = true"),
+    (reference.SIGNALS, "a table [signals.reference]"),
+)
+_TABLES = (
+    (word_lists.PREFIX, "word_lists"),
+    (url_lists.PREFIX, "url_lists"),
+    (classifiers.PREFIX, "classifiers"),
+    (importance.PREFIX, "importance"),
+)
+
+
+def switch_of(column: str) -> str:
+    """Return what in a recipe adds an optional signal; empty where it is none."""
+    for added, switch in _SWITCHES:
+        if column in added:
+            return switch
+    for prefix, table in _TABLES:
+        if column.startswith(prefix) and len(column) > len(prefix):
+            return f"signals.{table}.{column.removeprefix(prefix)}"
+    return ""
+
+
 def signal_fields(config: SignalsConfig = DEFAULT) -> list[pa.Field]:
     """Return the signal columns of a documents dataset, null where a record was not read."""
     return [pa.field(name, type_) for name, (type_, _) in known_signals(config).items()]

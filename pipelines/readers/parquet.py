@@ -1,7 +1,9 @@
 """Parquet: one record a row; the row's number is its position."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -34,10 +36,17 @@ def open_parquet(path: str, file: BinaryIO, fields: Fields) -> pq.ParquetFile:
             f"{path}: no column {fields.text_field!r}; the columns are {', '.join(schema.names)};"
             " set input.text_field"
         )
+    wanted = (fields.text_field, fields.id_field, fields.source_field, fields.url_field)
+    for name in wanted:
+        if schema.names.count(name) > 1:
+            raise InputError(
+                f"{path}: has {schema.names.count(name)} columns {name!r}: which one is meant?"
+                " Rename one of them"
+            )
     type_ = _plain(schema.field(fields.text_field).type)
     if not _is_text(type_):
         raise InputError(f"{path}: the column {fields.text_field!r} is {type_}, not string")
-    for name in (fields.id_field, fields.source_field, fields.url_field):
+    for name in wanted[1:]:
         if name in schema.names and pa.types.is_nested(schema.field(name).type):
             raise InputError(
                 f"{path}: the column {name!r} is {schema.field(name).type}; an id, source or url"
@@ -138,20 +147,42 @@ def _buffers(array: pa.Array) -> tuple[bytearray, Any]:
 
 
 def _strings(batch: pa.RecordBatch, name: str) -> pa.Array:
-    """Show a column as strings; bytes that are not UTF-8 become U+FFFD, so that no text is lost."""
+    """Show a column as strings.
+
+    Bytes of fixed size and those that are not UTF-8 are shown in hex, a UUID in its usual form: two
+    ids stay two.
+    """
     if name not in batch.schema.names:
         return pa.nulls(batch.num_rows, pa.string())
     column = _decoded(batch.column(name))
+    is_uuid = column.type == pa.uuid()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if not pa.types.is_fixed_size_binary(column.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            strings = column.cast(pa.string())
+            strings.validate(full=True)
+            return strings
+        show = _text_or_hex
+    else:
+        show = _uuid if is_uuid else _hex
+    values = column.cast(pa.large_binary()).to_pylist()
+    return pa.array([None if value is None else show(value) for value in values], pa.string())
+
+
+def _hex(raw: bytes) -> str:
+    return raw.hex()
+
+
+def _uuid(raw: bytes) -> str:
+    return str(UUID(bytes=raw))
+
+
+def _text_or_hex(raw: bytes) -> str:
     try:
-        strings = column.cast(pa.string())
-        strings.validate(full=True)
-    except pa.ArrowInvalid:
-        values = column.cast(pa.large_binary()).to_pylist()
-        strings = pa.array(
-            [None if value is None else value.decode(errors="replace") for value in values],
-            pa.string(),
-        )
-    return strings
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _hex(raw)
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

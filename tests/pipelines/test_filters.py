@@ -112,6 +112,10 @@ def test_order_does_not_depend_on_the_recipe():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        ({"bounds": {"pii_email": {"max": 1}}}, "no such signal; signals.pii = true adds it"),
+        ({"bounds": {"list_bad": {"max": 1}}}, "signals.word_lists.bad adds it"),
+        ({"keep": {"x": " "}}, "filters.keep.x is empty"),
+        ({"keep": {"x": "lang == 'en'"}}, 'signals.language = "fasttext" adds it'),
         ({"bounds": {"zstd_bbp": {"min": 1}}}, "zstd_bbp: no such signal; did you mean 'zstd_bpb'"),
         ({"bounds": {"bytes": {}}}, "bytes: give min, max or both"),
         ({"bounds": {"bytes": {"min": 5, "max": 4}}}, "min = 5 is above max = 4"),

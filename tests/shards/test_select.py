@@ -74,6 +74,7 @@ def test_selects(expression, expected):
         ("flag if flag else flag", "uses what a selection cannot"),
         ("n == b'x'", "uses what a selection cannot"),
         ("n < 99999999999999999999", "does not fit into 64 bits"),
+        ("n < 1e400", "'1e400' is infinite in 64 bits"),
         ("n <", "not an expression"),
         ("", "a selection is empty: write True"),
         (" \n", "a selection is empty"),

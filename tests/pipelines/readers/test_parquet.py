@@ -65,12 +65,29 @@ def test_text_types(memory, type_):
     assert [row["url"] for row in rows] == ["1.5", None, "2"]
 
 
+def test_ids_of_bytes_stay_apart(memory):
+    raw = [bytes([0x80 + n]) + b"\x01" * 15 for n in range(2)]
+    for type_, shown in (
+        (
+            pa.uuid(),
+            ["80010101-0101-0101-0101-010101010101", "81010101-0101-0101-0101-010101010101"],
+        ),
+        (pa.binary(16), [value.hex() for value in raw]),
+        (pa.binary(), [value.hex() for value in raw]),
+    ):
+        rows = memory.rows("x.parquet", parquet({"text": ["a", "b"], "id": pa.array(raw, type_)}))
+        assert [row["id"] for row in rows] == shown
+    (row,) = memory.rows("x.parquet", parquet({"text": ["a"], "id": [b"page 1"]}))
+    assert row["id"] == "page 1"
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"body": ["a"]}, "no column 'text'; the columns are body; set input.text_field"),
         ({"text": [1]}, "the column 'text' is int64, not string"),
         ({"text": ["a"], "id": [[1]]}, "the column 'id' is list"),
+        (pa.table([["a"], ["b"]], ["text", "text"]), "has 2 columns 'text'"),
     ],
 )
 def test_columns_are_checked_when_planned(memory, columns, message):
