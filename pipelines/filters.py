@@ -252,7 +252,7 @@ def apply_rules(
         value that failed, NaN for documents that pass, or that failed an expression.
 
     A value is compared in its column's own type: the float32 share 0.1 is not above the threshold
-    0.1. NaN, which is what a null is here, fails every rule: what was not measured is not known to
+    0.1. NaN, as of a plug-in, fails every rule: what was not measured is not known to
     be good.
 
     Raises:

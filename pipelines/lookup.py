@@ -54,7 +54,9 @@ class Lookup:
         self.signals = [name for name in self._names(self._paths[0]) if name not in _OWN]
 
     def find(self, asked: str) -> dict[str, Any]:
-        """Return one document by doc_id (hex, a unique beginning is enough) or record id.
+        """Return one document by record id, or by doc_id (hex, a unique beginning is enough).
+
+        A record's own id comes first: it may be a number, with which many doc_ids begin.
 
         Raises:
             DatasetError: none such, or more than one.
@@ -62,13 +64,14 @@ class Lookup:
         digits = asked.lower()
         is_hex = 0 < len(digits) <= 32 and all(digit in "0123456789abcdef" for digit in digits)
         found: list[tuple[Path, int, str]] = []
+        named: list[tuple[Path, int, str]] = []
         for path in self._paths:
             table = self._read(path, ["doc_id", "id"])
-            rows = set(places(pc.equal(table["id"], asked)))
             ids = [value.hex() for value in table["doc_id"].to_pylist()]
+            named += [(path, row, ids[row]) for row in places(pc.equal(table["id"], asked))]
             if is_hex:
-                rows |= {row for row, value in enumerate(ids) if value.startswith(digits)}
-            found += [(path, row, ids[row]) for row in sorted(rows)]
+                found += [(path, n, own) for n, own in enumerate(ids) if own.startswith(digits)]
+        found = named or found
         if not found:
             raise DatasetError(
                 f"{self._folder}: no document {asked!r}: give 32 hex digits of a doc_id (or its"
@@ -79,7 +82,7 @@ class Lookup:
             some = ", ".join(value for _, _, value in found[:5])
             raise DatasetError(
                 f"{self._folder}: {len(found)} documents match {asked!r}: {some}"
-                f"{', …' if len(found) > 5 else ''}; give more digits of one"
+                f"{', …' if len(found) > 5 else ''}; give {'one' if named else 'more digits of one'}"
             )
         path, row, _ = found[0]
         return self._row(path, row)

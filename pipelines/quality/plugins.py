@@ -64,7 +64,7 @@ def load(name: str) -> Plugin:
         raise RecipeError(f"signals.plugins: no plug-in {name!r} is installed{hint}")
     try:
         plugin = installed[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PlatformError(f"signals.plugins: {name!r} cannot be imported: {error!r}") from error
     missing = [part for part in ("SIGNALS", "VERSION", "compute") if not hasattr(plugin, part)]
     if missing:
@@ -107,7 +107,7 @@ def compute(
     plugin = load(name)
     try:
         found = plugin.compute(data, offsets)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PlatformError(
             f"plug-in {name!r}: compute raised {error!r} on {len(offsets) - 1} documents"
         ) from error

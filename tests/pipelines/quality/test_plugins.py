@@ -58,6 +58,10 @@ def test_a_plugin_adds_its_columns_and_its_version(install):
         ({"compute": lambda data, offsets: {"marks": np.zeros(9)}}, r"shape \(9,\) for 1 doc"),
         ({"compute": lambda data, offsets: [1]}, "returned list and not"),
         ({"compute": lambda data, offsets: 1 // 0}, "'marks': compute raised ZeroDivisionError"),
+        (
+            {"compute": lambda data, offsets: sys.exit(3)},
+            r"'marks': compute raised SystemExit\(3\)",
+        ),
         ({"compute": lambda data, offsets: {"marks": ["x"]}}, "'marks' has the type <U1, not int"),
         ({"compute": lambda data, offsets: {"marks": [float("nan")]}}, "is nan for document 0"),
         ({"compute": lambda data, offsets: {"marks": [0.5]}}, "is 0.5 for document 0 of 1.*int64"),
