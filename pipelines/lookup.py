@@ -80,9 +80,10 @@ class Lookup:
             )
         if len(found) > 1:
             some = ", ".join(value for _, _, value in found[:5])
+            how = "one" if named else "more digits of one"
             raise DatasetError(
                 f"{self._folder}: {len(found)} documents match {asked!r}: {some}"
-                f"{', …' if len(found) > 5 else ''}; give {'one' if named else 'more digits of one'}"
+                f"{', …' if len(found) > 5 else ''}; give {how}"
             )
         path, row, _ = found[0]
         return self._row(path, row)

@@ -68,6 +68,15 @@ def test_reason_lists_what_was_dropped_for_it(dataset):
         list(Lookup(dataset).dropped_for("near_duplicates", 5))
 
 
+def test_a_records_own_id_comes_before_the_doc_ids_that_begin_so(tmp_path):
+    records = [{"id": str(n), "text": f"document {n} of a few"} for n in range(64)]
+    write_jsonl(tmp_path / "in.jsonl", records)
+    recipe = curate_recipe({"input": {"paths": [str(tmp_path / "in.jsonl")]}})
+    curate(recipe, str(tmp_path / "out"), JobOptions(quiet=True))
+    for n in range(10):
+        assert Lookup(str(tmp_path / "out")).find(str(n))["text"] == records[n]["text"]
+
+
 def test_a_record_is_found_by_its_own_id_if_it_is_unique(dataset):
     # Both input files number their records from d0, so the id alone names two documents.
     with pytest.raises(DatasetError, match="2 documents match 'd3'"):

@@ -1,3 +1,4 @@
+import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
