@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,7 @@ _REFUSED = {
     "bundlebaseddirectrunner": "it does not support what portable runners do",
 }
 _ALLOWED = ("DataflowRunner", "FlinkRunner", "PortableRunner", "SparkRunner")
+_ANSWER_SECONDS = 10
 _THREADS = "multi_threading"
 _OWN = {"runner": "--runner", "direct_num_workers": "--workers"}
 
@@ -141,6 +143,7 @@ def run_pipeline(options: RunnerOptions, build: Callable[[Any], None], *, label:
     with _watch_workers() as lost:
         try:
             beam_options = _pipeline_options(options, label)
+            _check_endpoint(beam_options)
             pipeline = beam.Pipeline(runner=_runner(options), options=beam_options)
             build(pipeline)
             pipeline.run().wait_until_finish()
@@ -210,6 +213,22 @@ def _pipeline_options(options: RunnerOptions, label: str) -> Any:
     else:
         arguments += [f"--job_name=assay-{label}"]
     return beam.options.pipeline_options.PipelineOptions(arguments)
+
+
+def _check_endpoint(beam_options: Any) -> None:
+    """Refuse a job server that does not answer: Beam would try for minutes and not say which."""
+    kind = beam.options.pipeline_options.PortableOptions
+    endpoint = beam_options.view_as(kind).job_endpoint or "embed"
+    host, _, port = endpoint.rpartition(":")
+    if endpoint == "embed":  # Beam starts one itself
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise PlatformError(
+            f"--job_endpoint={endpoint}: no job server answers there ({error}); start it, or give"
+            " the host:port at which it listens"
+        ) from None
 
 
 def _own_error(error: Exception, label: str) -> AssayError:

@@ -1,7 +1,7 @@
 """What a job says of its finished work, so that a run that goes on does not make it again.
 
-A sidecar is a JSON object that states the xxh3-128 of itself in its first key, `check`, as a
-manifest does: one that was damaged means that the work is done again.
+A sidecar is a JSON object that states the xxh3-128 of its name and itself in its first key,
+`check`: one that was damaged, or stands in the place of another, means that the work is done again.
 """
 
 from typing import Protocol, TypeVar
@@ -40,9 +40,9 @@ R = TypeVar("R", bound=Finished)
 
 
 def write_sidecar(path: str, value: object) -> None:
-    """Write `value` (a Struct that becomes a JSON object) and the hash of its JSON."""
+    """Write `value` (a Struct that becomes a JSON object) and the hash of its name and JSON."""
     data = msgspec.json.encode(value)
-    files.write_atomic(path, _head(data) + data[1:])
+    files.write_atomic(path, _head(path, data) + data[1:])
 
 
 def read_sidecar(path: str, kind: type[S]) -> S | None:
@@ -50,8 +50,8 @@ def read_sidecar(path: str, kind: type[S]) -> S | None:
     if not files.exists(path):
         return None
     found = files.read_bytes(path)
-    data = b"{" + found[len(_head(b"")) :]
-    if not found.startswith(_head(data)):
+    data = b"{" + found[len(_head(path, b"")) :]
+    if not found.startswith(_head(path, data)):
         return None
     try:
         return msgspec.json.decode(data, type=kind)
@@ -59,8 +59,9 @@ def read_sidecar(path: str, kind: type[S]) -> S | None:
         return None
 
 
-def _head(data: bytes) -> bytes:
-    return b'{"check":"%s",' % xxh128(data).hex().encode()
+def _head(path: str, data: bytes) -> bytes:
+    name = "/".join(path.split("/")[-2:])  # what is above it may be moved
+    return b'{"check":"%s",' % xxh128(name.encode(errors="surrogateescape") + data).hex().encode()
 
 
 def write_result(context: ShardContext, shard: int, result: Finished) -> None:

@@ -56,6 +56,13 @@ class Group(beam.DoFn):
         files.write_atomic(f"{self._out}/{element[0]}", json.dumps(sorted(element[1])).encode())
 
 
+@pytest.mark.parametrize("endpoint", ["localhost:1", "localhost:x", "nowhere.invalid:8099"])
+def test_a_job_server_that_does_not_answer_is_named_at_once(endpoint):
+    options = RunnerOptions("PortableRunner", beam_args=(f"--job_endpoint={endpoint}",))
+    with pytest.raises(PlatformError, match=f"--job_endpoint={endpoint}: no job server answers"):
+        run_pipeline(options, lambda pipeline: pytest.fail("was built"), label="test")
+
+
 def test_an_error_in_a_worker_keeps_its_type_and_message():
     with pytest.raises(InputError) as caught:
         run_pipeline(

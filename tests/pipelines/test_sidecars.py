@@ -56,6 +56,15 @@ def test_a_sidecar_is_json_and_none_after_any_damage(tmp_path):
         assert read_sidecar(str(path), Facts) is None
 
 
+def test_a_sidecar_in_the_place_of_another_is_none_and_its_folder_may_move(tmp_path):
+    one, other = (tmp_path / "work" / "done" / name for name in ("1.json", "2.json"))
+    write_sidecar(str(one), Where("a", "b"))
+    other.write_bytes(one.read_bytes())
+    assert read_sidecar(str(other), Where) is None
+    moved = (tmp_path / "work").rename(tmp_path / "moved")
+    assert read_sidecar(str(moved / "done" / "1.json"), Where) == Where("a", "b")
+
+
 def test_a_sidecar_of_another_version_is_none(tmp_path):
     write_sidecar(str(tmp_path / "a"), Facts(3, []))
     assert read_sidecar(str(tmp_path / "a"), Result) is None
