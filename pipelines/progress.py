@@ -145,8 +145,12 @@ def _events(
         click.echo(stage_event(label, state, *found(), total_bytes, unit))
 
     write("started")
-    with _polling(lambda: write("running"), _EVENT_SECONDS) if live else nullcontext():
-        yield
+    try:
+        with _polling(lambda: write("running"), _EVENT_SECONDS) if live else nullcontext():
+            yield
+    except BaseException as error:
+        write("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
     write("finished")
 
 
@@ -173,9 +177,10 @@ def stage_event(
 ) -> bytes:
     """Return one line of `--json`: a JSON object on how far a stage is.
 
-    Its keys: `event` ("stage"), `stage`, `state` (started, running, finished), `bytes` done of
-    `total_bytes` (null where it cannot be known), `count` of `unit`, `seconds` since the start,
-    `bytes_per_second`, and `eta_seconds`, null as long as nothing is done or no total is known.
+    Its keys: `event` ("stage"), `stage`, `state` (started, running, and last finished, failed or
+    stopped), `bytes` done of `total_bytes` (null where it cannot be known), `count` of `unit`,
+    `seconds` since the start, `bytes_per_second`, and `eta_seconds`, null as long as nothing is
+    done or no total is known.
     """
     known = size > 0 and total_bytes > 0
     return msgspec.json.encode(

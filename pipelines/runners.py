@@ -126,6 +126,11 @@ def _check_beam_args(arguments: tuple[str, ...], *, portable: bool) -> None:
     for name, own in _OWN.items():
         if any(word.split("=")[0] == f"--{name}" for word in arguments):
             raise RecipeError(f"--{name} after --: give Assay's own {own} before it")
+    if "--save_main_session" in arguments:
+        raise RecipeError(
+            "--save_main_session is refused: it pickles whatever the command happens to hold;"
+            " workers get Assay with --extra_package or a container image"
+        )
     if unknown and not portable:
         raise RecipeError(f"options after --, which go to Beam: unknown: {' '.join(unknown)}")
 

@@ -61,7 +61,10 @@ def zstd_dictionary(
             DICTIONARY_BYTES, samples, k=_COVER_K, d=_COVER_D, level=level, threads=0
         )
     except zstandard.ZstdError as error:
-        raise ValueError(f"{len(samples)} documents: {error}") from None
+        raise ValueError(
+            f"{len(samples)} documents of {_LEAST_SAMPLE_BYTES} bytes or more make no zstd"
+            f" dictionary ({error})"
+        ) from None
     return trained.as_bytes()
 
 

@@ -3,7 +3,9 @@
 Found by pattern, and where there is a check digit only if it is right, so that most numbers are
 left alone: names and addresses of people are not looked for. Here:
 
-* an *e-mail* address has one @, a domain of two labels or more, and 64 bytes at most before the @;
+* an *e-mail* address has one @, a domain of two labels or more, and 64 bytes at most before the @,
+  which may be letters up to U+07FF (Latin, Greek, Cyrillic, …; scripts that use no spaces begin
+  behind them), as may the domain's, and apostrophes inside a word;
 * an *IP* address is four decimal numbers up to 255 with dots (which some version numbers are too),
   or one of IPv6 (RFC 4291) that can be a machine's: global, unique local or link-local, or eight
   groups of which four have three digits or more;
@@ -15,8 +17,12 @@ left alone: names and addresses of people are not looked for. Here:
   - or begins with an area code in brackets, before two groups of three or four;
   - or follows "phone", "tel", "mobile", "call me on" and the like;
 * a *card* number has 13 to 19 digits, in groups by one space or hyphen or in one, begins with 2 to
-  6, and its last digit is right (Luhn, ISO/IEC 7812-1);
-* an *IBAN* has two letters and 13 to 32 letters and digits, and is 1 modulo 97 (ISO 13616).
+  6, and its last digit is right (Luhn, ISO/IEC 7812-1). Where more numbers follow it, such as an
+  expiry, it is one by its issuer's first digits and groups, unless it lies in a row of numbers;
+* an *IBAN* has two letters and 13 to 32 letters and digits, and is 1 modulo 97 (ISO 13616); with a
+  registered country's letters it has that country's length, whatever follows it.
+
+Digits are ASCII's and a space is U+0020: fullwidth digits and no-break spaces are not looked for.
 
 Where two stand over the same bytes, the one that begins first counts, then the one named first.
 
@@ -41,8 +47,8 @@ import pyarrow as pa
 
 from shards.errors import ReconcileError
 
-VERSION = "pii-v2"
-MASK_VERSION = f"pii-mask-v2 ({VERSION})"
+VERSION = "pii-v3"
+MASK_VERSION = f"pii-mask-v3 ({VERSION})"
 
 KINDS = ("email", "iban", "card", "phone", "ip")
 
@@ -68,13 +74,55 @@ MASKED: dict[str, tuple[pa.DataType, str]] = {
 # Each pattern begins with a set of characters and only then looks at what stands before them, since
 # re skips to the next character of a set by itself: a third of the time. Where a pattern
 # could cut up a hostile text's digits in too many ways, it does not give them back ("+").
-_EMAIL = re.compile(
-    rb"\w(?<![\w.%+-].)[\w.%+-]{0,63}@(?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.){1,8}[A-Za-z]{2,24}\b"
+_LETTER = rb"[\xc3-\xdf][\x80-\xbf]"
+"""U+00C0 to U+07FF in UTF-8: alphabets whose words are parted by spaces."""
+_LABEL = rb"(?:[A-Za-z0-9]|" + _LETTER + rb")(?:[A-Za-z0-9-]|" + _LETTER + rb"){0,62}"
+_AT = re.compile(
+    rb"@(?:" + _LABEL + rb"\.){1,8}"
+    rb"(?:xn--[A-Za-z0-9-]{1,58}[A-Za-z0-9]\b|[A-Za-z]{2,24}\b|(?:" + _LETTER + rb"){2,24}(?!\w))"
 )
+_LOCAL_BACKWARDS = re.compile(rb"(?:[\w.%+-]|[\x80-\xbf][\xc3-\xdf]|(?<=\w)'(?=\w))+")
+_MOST_LOCAL = 64
+"""Bytes before the @ (RFC 5321, 4.5.3.1.1)."""
 _IBAN = re.compile(
-    rb"[A-Za-z](?<!\w.)[A-Za-z]\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?!\w)"
+    rb"[A-Za-z](?<!\w.)[A-Za-z]\d{2}(?=((?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?)(?!\w))"
 )
-_CARD = re.compile(rb"[2-6](?<![\w+.-].)\d{3}(?:[ -]?\d{1,6}+){2,4}(?![\w-])")
+_IBAN_BYTES = {
+    country: size
+    for size, countries in (
+        (15, "NO"),
+        (16, "BE"),
+        (18, "DK FI FK FO GL NL SD"),
+        (19, "MK SI"),
+        (20, "AT BA EE KZ LT LU MN XK"),
+        (21, "CH HR LI LV"),
+        (22, "BG BH CR DE GB GE IE ME RS VA"),
+        (23, "AE GI IL IQ OM SO TL"),
+        (24, "AD CZ ES MD PK RO SA SE SK TN VG"),
+        (25, "LY PT ST"),
+        (26, "IS TR"),
+        (27, "BI DJ FR GR IT MC MR SM"),
+        (28, "AL AZ BY CY DO GT HN HU LB NI PL SV"),
+        (29, "BR EG PS QA UA"),
+        (30, "JO KW MU YE"),
+        (31, "MT SC"),
+        (32, "LC"),
+        (33, "RU"),
+    )
+    for country in countries.split()
+}
+"""Length of the countries' IBANs (SWIFT's registry of IBANs, which ISO 13616 names)."""
+_CARD_HEAD = re.compile(rb"[2-6](?<![\w+.-].)\d{3}(?=[ -]?\d)")
+_CARD = re.compile(rb"[2-6]\d{3}(?:[ -]?\d{1,6}+){2,4}(?![\w-])")
+# First digits of Visa, Mastercard, JCB, Discover and UnionPay, then of American Express and Diners,
+# then JCB's old ones.
+_ISSUED = re.compile(
+    rb"(?:(?:4\d|5[1-5]|2[2-7]|35|6[0245])\d\d(?:([ -])\d{4}\1\d{4}\1\d{4}|\d{9,15})"
+    rb"|3[04-9]\d\d(?:([ -])\d{6}\2\d{4,5}|\d{10,11})|2131\d{11})(?!\w|-\D|-\Z)"
+)
+_ROW_BEFORE = re.compile(rb"\d{4}[ -]\d{4,19}[ -]\Z")
+_ROW_BEHIND = re.compile(rb"(?:[ -]\d{4,}){2}")
+_ROW_BYTES = 4 + 1 + 19 + 1
 _GROUPS = rb"[1-9]\d{0,2}(?:[ .-]?\(?\d{1,7}+\)?){2,6}"
 _SEVEN = rb"\d{3}[-. ]\d{4}"
 _PHONE = re.compile(
@@ -232,17 +280,14 @@ def count(
 
 
 def _candidates(text: bytes) -> Iterator[Found]:
-    if b"@" in text:
-        for match in _EMAIL.finditer(text):
-            yield Found(*match.span(), "email")
-    for kind, pattern, is_right in (
-        ("iban", _IBAN, _is_iban),
-        ("card", _CARD, _is_card),
-        ("phone", _PHONE, _is_phone),
-    ):
-        for match in pattern.finditer(text):
-            if is_right(match.group()):
-                yield Found(*match.span(), kind)
+    yield from _emails(text)
+    for match in _IBAN.finditer(text):
+        if end := _iban_end(text, match.start(), match.end(1)):
+            yield Found(match.start(), end, "iban")
+    yield from _cards(text)
+    for match in _PHONE.finditer(text):
+        if _is_phone(match.group()):
+            yield Found(*match.span(), "phone")
     for match in _NUMBER.finditer(text):
         begin = match.start()
         if 7 <= len(_NO_DIGIT.sub(b"", match.group())) <= 15 and _CALLED.search(
@@ -258,12 +303,70 @@ def _candidates(text: bytes) -> Iterator[Found]:
                 yield Found(*match.span(), "ip")
 
 
+def _emails(text: bytes) -> Iterator[Found]:
+    """Yield an address for each @ that a domain follows; looked for backwards, which is quick."""
+    for match in _AT.finditer(text):
+        at = match.start()
+        # One byte more shows that it is longer, two where a letter of two is cut.
+        local = _LOCAL_BACKWARDS.match(text[max(0, at - _MOST_LOCAL - 2) : at][::-1])
+        if local and local.end() <= _MOST_LOCAL and (name := local.group().rstrip(b".%+-'")):
+            yield Found(at - len(name), match.end(), "email")
+
+
+def _iban_end(text: bytes, begin: int, end: int) -> int | None:
+    """Return where an IBAN ends of which the groups up to `end` may be, None if there is none."""
+    size = _IBAN_BYTES.get(text[begin : begin + 2].decode().upper())
+    if size is not None:  # what follows may look like groups too
+        cut = begin
+        while size and cut < end:
+            size -= text[cut] != 0x20
+            cut += 1
+        if size or (cut < end and text[cut] != 0x20):
+            return None
+        end = cut
+    return end if _is_iban(text[begin:end]) else None
+
+
 def _is_iban(raw: bytes) -> bool:
     plain = raw.replace(b" ", b"").decode().upper()
     if not 15 <= len(plain) <= 34:
         return False
     moved = plain[4:] + plain[:4]
     return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
+
+
+def _cards(text: bytes) -> Iterator[Found]:
+    """Yield what is a card number up to its last group, else what is one before more groups.
+
+    One in ten of any numbers has the right last digit, so those in a row of numbers, which more
+    than one number of four digits is before or behind, are no cards but behind another.
+    """
+    tried = last = -1
+    for head in _CARD_HEAD.finditer(text):
+        begin = head.start()
+        if begin < last:
+            continue
+        match = _CARD.match(text, begin) if begin >= tried else None
+        if match is not None:
+            tried = match.end()
+        if match is None or not _is_card(match.group()):
+            match = _issued(text, begin)
+            if match is None or not (
+                begin == last + 1
+                or not _ROW_BEFORE.search(text[max(0, begin - _ROW_BYTES) : begin])
+            ):
+                continue
+            end = match.end()
+            if _ROW_BEHIND.match(text, end) and not _issued(text, end + 1):
+                continue
+        tried = last = match.end()
+        yield Found(*match.span(), "card")
+
+
+def _issued(text: bytes, begin: int) -> re.Match[bytes] | None:
+    """Return a card number in its issuer's form that begins there, whatever is behind it."""
+    match = _ISSUED.match(text, begin)
+    return match if match is not None and _is_card(match.group()) else None
 
 
 def _is_card(raw: bytes) -> bool:

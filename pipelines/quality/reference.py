@@ -129,7 +129,8 @@ def train_reference(
         )
     except ValueError as error:
         raise InputError(
-            f"the reference is too small: {len(texts)} documents, {len(data)} bytes: {error}"
+            f"the reference is too small: {len(texts)} documents, {len(data)} bytes: {error}; give"
+            " it some hundred documents"
         ) from None
 
 

@@ -19,6 +19,8 @@ _BLANK_BYTES = 64
 _HEAD = re.compile(rb"WARC/[0-9][0-9.]{0,8}[ \t]{0,4}\r?\n")
 """The first line of a record, whose version is the line's only content."""
 _HEAD_BYTES = 20
+_MAGIC = b"WARC/"
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _BEHIND_BYTES = _BLANK_BYTES + _HEAD_BYTES
 _MOST_STARTS = 1 << 21
 """Places that are noted, 8 bytes each; lengths that reach behind the last are believed."""
@@ -67,6 +69,17 @@ class Starts:
                 break
             if self._entries[k] & 1:
                 return self._entries[k] >> 8
+        return None
+
+    def across(self, behind: bytes) -> int | None:
+        """Return the line at the end of what was added that may begin a record whose first line
+        ends in the bytes behind it.
+        """
+        data = self._tail + behind
+        for head in _HEAD.finditer(data):
+            at = head.start()
+            if at < len(self._tail) < head.end() and data[at - 1 : at] == b"\n":
+                return self._position + at
         return None
 
     def begins(self, position: int) -> bool:
@@ -187,7 +200,10 @@ class Cursor:
                 self._starts = starts  # of all that is left
                 return None
             self.fill(_BEHIND_BYTES)
-            inside = None if self._begins_record(0) else starts.first(begin, begin + size)
+            behind = bytes(self._buffer[self._at : self._at + _HEAD_BYTES])
+            inside = None
+            if not self._begins_record(0):
+                inside = starts.first(begin, begin + size) or starts.across(behind)
             return inside if inside is not None and self._look_ahead(starts, begin) else None
         known = self._starts.begins(begin + size)
         inside = None if known else self._starts.first(begin, begin + size)
@@ -200,6 +216,15 @@ class Cursor:
         at = self._at + offset
         behind = bytes(self._buffer[at : at + _BEHIND_BYTES]).lstrip()
         return not behind or _HEAD.match(behind) is not None
+
+    def ends(self, size: int) -> bool:
+        """Tell whether content of the next `size` bytes, which `wrong` has seen, may end there: a
+        record, its first bytes, a blank line or nothing is behind.
+        """
+        at = self._at + size
+        behind = bytes(self._buffer[at : at + _BEHIND_BYTES])
+        begun = behind.lstrip()[: len(_MAGIC)]
+        return _MAGIC.startswith(begun) or _BLANK_LINE.match(behind) is not None
 
     def _look_ahead(self, starts: Starts, position: int) -> bool:
         """Let the rest go by and go back to `position`; False if that was done too often."""

@@ -17,7 +17,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pipelines.readers.http import Page, PageError, brotli
+from pipelines.readers.codings import PageError, brotli
+from pipelines.readers.http import Page
+from pipelines.readers.sniff import binary
 from shards.errors import PlatformError
 
 DEEPEST = 1000
@@ -38,6 +40,14 @@ WRONG = 4
 
 _NOT_ASCII = re.compile(r"[^\0-\x7f]+")
 
+_PYTHONS = re.compile(
+    r"(?:ascii|big5|cp\d|euc_|gb|hp-roman8|hz|iso2022_|iso8859|johab|koi8|kz1048|mac-|ptcp154|shift_"
+    r"|tis-620|utf-(?:8|16|32))"
+)
+"""Codecs of Python that are character sets. Others decode in the square of the length (punycode,
+idna: an hour for 10 MB), undo escapes, or belong to one machine.
+"""
+
 _LIST = re.compile(r"<(/?)[uo]l(?=[\s/>])", re.IGNORECASE)
 
 
@@ -46,11 +56,11 @@ def page_text(page: Page) -> str:
 
     The character set is UTF-8 where the bytes can be nothing else, else the header's, else the one
     that the page's `meta` element names, else what its bytes look like; the browsers' names and
-    meanings hold (WHATWG: latin1 is windows-1252), then Python's. Servers often name one for all
-    their files, so a header is not believed against the bytes (`SURELY_UTF8`, `WRONG`).
+    meanings hold (WHATWG: latin1 is windows-1252), then Python's (`_PYTHONS`). Servers often name
+    one for all their files, so a header is not believed against the bytes (`SURELY_UTF8`, `WRONG`).
 
     Raises:
-        PageError: `empty_text`, where nothing is left.
+        PageError: `empty_text`, where nothing is left; `not_text`, where the bytes are no text.
         PlatformError: resiliparse is not installed.
     """
     try:
@@ -62,6 +72,9 @@ def page_text(page: Page) -> str:
             f"web pages need resiliparse, which cannot be imported ({error}):"
             " pip install 'assay-corpus[web]'"
         ) from None
+    fault = binary(page.body, page.charset)
+    if fault is not None:
+        raise PageError("not_text", fault)
     text = _decode(page, encoding)
     if page.kind != "text/plain":
         bounded, shallow = _bounded(text, html.HTMLTree.parse)
@@ -79,7 +92,7 @@ def definition() -> str:
         found = version("resiliparse")
     except PackageNotFoundError:
         found = "not installed"
-    return f"main-content-v5 (resiliparse {found}, {'with' if brotli() else 'without'} brotli)"
+    return f"main-content-v6 (resiliparse {found}, {'with' if brotli() else 'without'} brotli)"
 
 
 def _decode(page: Page, encoding: Any) -> str:
@@ -88,8 +101,9 @@ def _decode(page: Page, encoding: Any) -> str:
     if is_utf8 and multibyte >= SURELY_UTF8:
         return page.body.decode().removeprefix("\ufeff")
     if page.charset:
-        name = encoding.map_encoding_to_html5(page.charset, fallback_utf8=False) or page.charset
         try:
+            browsers = encoding.map_encoding_to_html5(page.charset, fallback_utf8=False)
+            name = browsers or _pythons(page.charset)
             says_utf8 = codecs.lookup(name).name == "utf-8"
             text = _without_surrogates(encoding.bytes_to_str(page.body, name))
         except (LookupError, ValueError):  # no codec, or one that is not from bytes to text
@@ -99,6 +113,14 @@ def _decode(page: Page, encoding: Any) -> str:
                 return text
     name = encoding.detect_encoding(page.body, from_html_meta=page.kind != "text/plain")
     return _without_surrogates(encoding.bytes_to_str(page.body, name))
+
+
+def _pythons(charset: str) -> str:
+    """Return the name of one of Python's character sets; `LookupError` where it is none."""
+    name = codecs.lookup(charset).name
+    if not _PYTHONS.match(name):
+        raise LookupError(name)
+    return name
 
 
 def _utf8(body: bytes) -> tuple[bool, int]:

@@ -1,24 +1,20 @@
-"""HTTP responses as they stand in WARC files: status, headers, and the body undone of its codings.
+"""HTTP responses as they stand in WARC files: status, headers, and the body without its codings."""
 
-Crawlers differ: some store a body as it came, some decode it and leave the headers. So a coding is
-undone only where the body looks as if it had it.
-"""
-
-import codecs
 import re
-import zlib
-from email.message import Message
-from functools import cache
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import zstandard
+from pipelines.readers.codings import PageError, dechunk, decompress
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 TEXT = ("text/html", "application/xhtml+xml", "text/plain")
 """Media types that hold a text."""
 _MOST_CODINGS = 4
+_LISTS = ("content-encoding", "transfer-encoding")
+_CHARSET = re.compile(
+    r""";\s*charset\s*=\s*(?:"(?P<quoted>[^"]*)|'(?P<single>[^']*)|(?P<bare>[^\s;"]*))""",
+    re.IGNORECASE,
+)
+_MOST_CHARSET = 64
 
 
 class Page(NamedTuple):
@@ -27,10 +23,6 @@ class Page(NamedTuple):
     body: bytes
     kind: str
     charset: str | None
-
-
-class PageError(Exception):
-    """A response without a text; args are the reason and the detail of its ledger row."""
 
 
 def parse_response(raw: bytes, max_bytes: int) -> Page:
@@ -53,120 +45,45 @@ def parse_response(raw: bytes, max_bytes: int) -> Page:
     code = status.split()[1:2]
     if code != ["200"]:
         raise PageError("http_status", f"the response is {status[:80]!r}")
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers.setdefault(name.strip().lower(), value.strip())
+    headers = _headers(lines)
     kind, charset = content_type(headers.get("content-type", ""))
     if kind not in TEXT:
         raise PageError("not_text", f"Content-Type is {kind[:80]!r}")
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        body = _dechunk(body)
-    codings = headers.get("content-encoding", "").lower().split(",")
+    named = headers.get("content-encoding", "").lower().split(",")
+    codings = [coding.strip() for coding in named if coding.strip()]
     if len(codings) > _MOST_CODINGS:  # each may take max_bytes and its time
         raise PageError("bad_http", f"Content-Encoding names {len(codings)} codings")
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        body = dechunk(body, plain=kind == "text/plain" and not codings)
     for coding in reversed(codings):
-        body = _decompress(body, coding.strip(), max_bytes)
+        body = decompress(body, coding, max_bytes)
     return Page(body, kind, charset)
 
 
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Return header fields by lower-case name: the first of each, lists joined (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    lists: dict[str, list[str]] = {name: [] for name in _LISTS}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name = name.strip().lower()
+        if name in lists:
+            lists[name].append(value.strip())
+        elif colon:
+            headers.setdefault(name, value.strip())
+    return headers | {name: ",".join(values) for name, values in lists.items()}
+
+
 def content_type(value: str) -> tuple[str, str | None]:
-    """Return media type, HTML where none is stated, and character set."""
+    """Return media type, HTML where none is stated, and character set.
+
+    Any bytes may stand there, in any number, so no parser of e-mail reads them: some raise, and
+    take the square of the length.
+    """
     if not value:
         return "text/html", None
-    message = Message()
-    message["Content-Type"] = re.sub(r"[\r\n]", " ", value)
-    return value.partition(";")[0].strip().lower(), message.get_content_charset()
-
-
-def _dechunk(body: bytes) -> bytes:
-    """Join the chunks (RFC 9112, 7.1) of a body; one that has none is returned as it is."""
-    parts = []
-    at = 0
-    while chunk := _CHUNK.match(body, at):
-        size = int(chunk.group(1), 16)
-        if size == 0:
-            break
-        parts.append(body[chunk.end() : chunk.end() + size])
-        at = chunk.end() + size
-        at += 2 if body[at : at + 2] == b"\r\n" else 1
-    return b"".join(parts) if parts else body
-
-
-def _decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
-    """Undo gzip, deflate, Brotli or zstd; but for zstd, a body cut short gives what it has."""
-    if coding in {"", "identity"}:
-        return body
-    if coding in {"gzip", "x-gzip"}:
-        if not body.startswith(b"\x1f\x8b"):
-            return body  # the crawler has done it
-        member = zlib.decompressobj(wbits=31)
-    elif coding == "zstd":
-        return _decompress_zstd(body, max_bytes)
-    elif coding == "br":
-        return _decompress_brotli(body, max_bytes)
-    elif coding == "deflate":
-        wrapped = len(body) >= 2 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-        member = zlib.decompressobj(wbits=15 if wrapped else -15)
-    else:
-        raise PageError("bad_http", f"Content-Encoding {coding[:40]!r} is not supported")
-    try:
-        text = member.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise PageError("bad_http", f"Content-Encoding {coding!r}: {error}") from None
-    return _checked(text, max_bytes)
-
-
-def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
-    """Undo zstd (RFC 8878; windows of 8 MiB at most, RFC 9659)."""
-    if not body.startswith(b"\x28\xb5\x2f\xfd"):
-        return body  # the crawler has done it
-    decompressor = zstandard.ZstdDecompressor(max_window_size=8 << 20)
-    try:
-        with decompressor.stream_reader(body, read_across_frames=True) as reader:
-            return _checked(reader.read(max_bytes + 1), max_bytes)
-    except zstandard.ZstdError as error:
-        raise PageError("bad_http", f"Content-Encoding 'zstd': {error}") from None
-
-
-def _decompress_brotli(body: bytes, max_bytes: int) -> bytes:
-    """Undo Brotli (RFC 7932), which has no first bytes to know it by: a body that begins as HTML
-    does, and does not decode or only to nothing, is one that the crawler has decoded.
-    """
-    module = brotli()
-    if module is None:
-        raise PageError(
-            "bad_http",
-            "Content-Encoding 'br' needs the module brotli, 1.2 or later, which the extra web"
-            " brings: pip install 'assay-corpus[web]'",
-        )
-    is_html = body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<")
-    member, text, fault = module.Decompressor(), b"", "cut off before its first byte of text"
-    whole = not body
-    try:
-        text = member.process(body, output_buffer_limit=max_bytes + 1)
-        whole = whole or member.is_finished()
-    except module.error as error:
-        fault = str(error)
-    if is_html and not text:
-        return body
-    if text or whole:
-        return _checked(text, max_bytes)
-    raise PageError("bad_http", f"Content-Encoding 'br': {fault}")
-
-
-@cache
-def brotli() -> Any:
-    """Return the module brotli, None where there is none that can bound its output (1.2)."""
-    try:
-        module = import_module("brotli")
-    except ImportError:
-        return None
-    return module if hasattr(module.Decompressor, "can_accept_more_data") else None
-
-
-def _checked(text: bytes, max_bytes: int) -> bytes:
-    if len(text) > max_bytes:
-        raise PageError("record_too_large", f"the page decompresses to more than {max_bytes} bytes")
-    return text
+    kind = value.partition(";")[0].strip().lower()
+    match = _CHARSET.search(value)
+    charset = match.group(match.lastgroup or 0).strip().lower() if match else ""
+    known = charset.isascii() and charset.isprintable() and len(charset) <= _MOST_CHARSET
+    return kind, charset if charset and known else None

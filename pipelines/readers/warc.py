@@ -11,14 +11,16 @@ cannot be read. Where bytes stand that are no record, reading goes on at the nex
 a record: real crawls have wrong lengths, missing line ends and members cut off. A length that goes
 beyond the end of the file is such a place too, and so is one behind which no record begins while a
 line inside begins one: the record is a row, and reading goes on behind its head, or at that line,
-so that it hides no other. Content of up to `max_bytes` is held in memory until that is known;
+so that it hides no other. Where content goes on behind its length, the record is a row too, and no
+page that was cut in the middle. Content of up to `max_bytes` is held in memory until that is known;
 larger, it goes by, and where its length was wrong the file is read a second time (`cursor.py`).
 """
 
 from collections.abc import Callable, Iterator
 
+from pipelines.readers.codings import PageError
 from pipelines.readers.cursor import Cursor
-from pipelines.readers.http import TEXT, Page, PageError, content_type, parse_response
+from pipelines.readers.http import TEXT, Page, content_type, parse_response
 from pipelines.readers.rows import Record
 from pipelines.readers.streams import Piece
 
@@ -113,14 +115,9 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
         if cursor.position > behind and (cursor.gap is None or cursor.gap.resume is None):
             cursor.back(behind)
         return bad(end, f"{where}, in a record of {size} bytes of which there are {left}")
-    if inside is not None:
-        cursor.drop(inside - behind)
-        return bad(
-            "corrupt_warc",
-            f"Content-Length is {size}, but behind so many bytes, at {behind + size}, no record"
-            f" begins, and one does at byte {inside}: {inside - behind} bytes are left out and"
-            " reading goes on there",
-        )
+    fault = _wrong_length(cursor, size, inside, is_text=held and is_document and is_text)
+    if fault is not None:
+        return bad("corrupt_warc", fault)
     if held and not (is_document and is_text):
         cursor.drop(size)
     if not is_document:
@@ -142,6 +139,32 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
         detail = f"the text of the page has {len(text)} bytes, more than {max_bytes}"
         return bad("record_too_large", detail)
     return start, text, Record(id_, None, url, text)
+
+
+def _wrong_length(cursor: Cursor, size: int, inside: int | None, *, is_text: bool) -> str | None:
+    """Say why a record's length is wrong and go on behind what it covers; None if it is right.
+
+    Args:
+        cursor: at the record's content.
+        size: the length.
+        inside: where in the content another record begins, if that shows that it is wrong.
+        is_text: the content is held and will be a document, which must not be cut in the middle.
+    """
+    begin, end = cursor.position, cursor.position + size
+    if inside is not None:
+        cursor.drop(inside - begin)
+        return (
+            f"Content-Length is {size}, but behind so many bytes, at {end}, no record begins, and"
+            f" one does at byte {inside}: {inside - begin} bytes are left out and reading goes on"
+            " there"
+        )
+    if is_text and not cursor.ends(size):
+        cursor.drop(size)
+        return (
+            f"Content-Length is {size}, but behind so many bytes, at {end}, neither a blank line"
+            " nor a record follows: the record is left out, and reading goes on at the next"
+        )
+    return None
 
 
 def _headers(cursor: Cursor) -> tuple[dict[str, str], bool]:

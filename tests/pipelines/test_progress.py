@@ -14,6 +14,7 @@ from pipelines.progress import (
     show_progress,
     stage_event,
 )
+from shards.console import Terminated
 
 
 def test_workers_lines_add_up_and_a_half_written_line_is_left_out(tmp_path):
@@ -76,11 +77,14 @@ def test_events_come_while_the_stage_runs(tmp_path, capsys, monkeypatch):
     assert (last["state"], last["bytes"], last["count"]) == ("finished", 100, 5)
 
 
-def test_a_stage_that_fails_is_not_said_to_be_finished(tmp_path, capsys):
+@pytest.mark.parametrize(("error", "state"), [(ValueError, "failed"), (Terminated, "stopped")])
+def test_the_last_event_of_a_stage_says_how_it_ended(tmp_path, capsys, error, state):
     folder = progress_folder(str(tmp_path), "scan")
-    with pytest.raises(ValueError, match="lost"), show_progress("scan", 9, folder, events=True):
-        raise ValueError("lost")
-    assert "finished" not in capsys.readouterr().out
+    with pytest.raises(error), show_progress("scan", 9, folder, events=True):
+        raise error
+    states = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
+    assert states[-1] == state
+    assert "finished" not in states
 
 
 def test_a_step_counts_only_what_it_does_itself(tmp_path, capsys):

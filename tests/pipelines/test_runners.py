@@ -28,6 +28,7 @@ from shards.errors import InputError, PlatformError, RecipeError
         (RunnerOptions(beam_args=("--direct_num_workers=abc",)), "invalid int value: 'abc'"),
         (RunnerOptions(beam_args=("--no_such=1", "--x")), "unknown: --no_such=1 --x"),
         (RunnerOptions(beam_args=("--direct_running_mode=multi_threading",)), "loses elements"),
+        (RunnerOptions(beam_args=("--save_main_session",)), "pickles whatever"),
         (RunnerOptions(workers=0), "at least 1"),
         (RunnerOptions(workers=10**20), "at most"),
     ],

@@ -84,7 +84,7 @@ def test_what_is_not_the_pinned_reference_is_refused(corpus, good, tmp_path):
     masked = curate_recipe(
         {"input": {"paths": ["x"]}, "signals": {"mask_pii": True, "reference": {"model": model}}}
     )
-    with pytest.raises(RecipeError, match=r"without masks.* are masked by pii-mask-v2"):
+    with pytest.raises(RecipeError, match=r"without masks.* are masked by pii-mask-v3"):
         resolve_reference(masked, "unused")
 
 
@@ -125,7 +125,7 @@ def test_masked_documents_are_not_measured_against_themselves(secrets, tmp_path)
     assert min(kept["marginal_bpb"].to_pylist()) > 3
     path = tmp_path / "saved.ref"
     save_reference(recipe, str(path))
-    assert decode(path.read_bytes()).masks == "pii-mask-v2 (pii-v2)"
+    assert decode(path.read_bytes()).masks == "pii-mask-v3 (pii-v3)"
     assert b"@mail" not in path.read_bytes()
 
 

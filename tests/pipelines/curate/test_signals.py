@@ -87,7 +87,7 @@ def test_masked_data_is_in_no_file_and_counted(folder, tmp_path):
     }
     total = content.total
     assert total.bytes_read == total.bytes_kept + content.stats["bytes"]["dropped"]
-    assert content.definitions["pii_mask"].startswith("pii-mask-v2")
+    assert content.definitions["pii_mask"].startswith("pii-mask-v3")
 
 
 def test_details_of_unreadable_records_are_masked_too(tmp_path):

@@ -13,7 +13,16 @@ from pipelines.quality import (
     definitions,
     known_signals,
 )
-from pipelines.quality.pii import KINDS, MASKED, count, find, mask, mask_batch, mask_detail
+from pipelines.quality.pii import (
+    _IBAN_BYTES,
+    KINDS,
+    MASKED,
+    count,
+    find,
+    mask,
+    mask_batch,
+    mask_detail,
+)
 from shards.errors import RecipeError
 from shards.text import flat
 
@@ -83,6 +92,73 @@ def test_a_word_before_it_makes_a_number_a_phone_number(text):
     assert found.end == len(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("AT61 1904 3002 3457 3201 is mine", "<iban> is mine"),
+        ("AT611904300234573201 from me", "<iban> from me"),
+        ("es91 2100 0418 4502 0005 1332 por favor", "<iban> por favor"),
+        ("AT61 1904 3002 3457 3201 BE68 5390 0754 7034 und", "<iban> <iban> und"),
+        ("XX12 AT61 1904 3002 3457 3201 is", "XX12 <iban> is"),
+        ("AT61 1904 3002 3457 320 is mine", None),  # a digit short of a country's length
+        ("4111 1111 1111 1111 12/25 cvv", "<card> 12/25 cvv"),
+        ("4111 1111 1111 1111 124", "<card> 124"),
+        ("4111111111111111 12/25", "<card> 12/25"),
+        ("4111-1111-1111-1111 2025", "<card> 2025"),
+        ("4111-1111-1111-1111-124", "<card>-124"),
+        ("2025 4111 1111 1111 1111", "2025 <card>"),
+        ("3782 822463 10005 1234", "<card> 1234"),
+        ("213176828496175 1234", "<card> 1234"),
+        ("4111 1111 1111 1111 3782 822463 10005 5500000000000004 1 2", "<card> <card> <card> 1 2"),
+        ("4111 1111 1111 1111 2025 2026", None),  # a row of numbers
+        ("2024 2025 4111 1111 1111 1111", None),
+        ("9111 1111 1111 1111 125", None),
+    ],
+)
+def test_what_follows_a_number_does_not_hide_it(text, masked):
+    assert mask(text.encode())[0].decode() == (masked or text)
+
+
+@given(
+    st.sampled_from(sorted(_IBAN_BYTES)),
+    st.data(),
+    st.sampled_from(
+        ["", " ", " a", " is ours", " mine", " 12", " word 1234", ", 1", ".", "\n9999 x"]
+    ),
+)
+def test_an_iban_of_every_country_is_masked_whatever_follows(country, data, rest):
+    size = _IBAN_BYTES[country] - 4
+    account = data.draw(st.text("0123456789ABCXYZ", min_size=size, max_size=size))
+    digits = "".join(str(int(character, 36)) for character in f"{account}{country}00")
+    plain = f"{country}{98 - int(digits) % 97:02}{account}"
+    grouped = " ".join(plain[at : at + 4] for at in range(0, len(plain), 4))
+    for iban in (plain, grouped):
+        found = [item for item in find(f"to {iban}{rest}".encode()) if item.kind == "iban"]
+        assert [(item.start, item.end) for item in found] == [(3, 3 + len(iban))]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("müller@example.de", "<email>"),
+        ("o'brien@example.com", "<email>"),
+        ("('jo@example.com')", "('<email>')"),
+        ("f(user+'@example.com')", None),
+        ("a@müller.de, b@example.xn--p1ai", "<email>, <email>"),
+        ("почта@пример.рф", "<email>"),
+        ("邮箱：jo@example.com，谢谢", "邮箱：<email>，谢谢"),
+        ("联系jo@example.comです", "联系<email>です"),
+        ("“jo@example.com”…jo@example.com", "“<email>”…<email>"),
+        ("...jo@example.com (+jo@example.com)", "...<email> (+<email>)"),
+        ("é" * 32 + "@example.com", "<email>"),
+        ("é" * 33 + "@example.com", None),
+        ("x" + "é" * 32 + "@example.com", None),
+    ],
+)
+def test_an_address_is_masked_whole(text, masked):
+    assert mask(text.encode())[0].decode() == (masked or text)
+
+
 def test_long_digits_cost_no_time():
     """They took a minute a megabyte, cut up in every way there is."""
     for hostile in (b"+" + b"1" * 60 + b"x ", b"2" * 60 + b"x ", b"tel (1" + b"1" * 60 + b"x "):
@@ -139,7 +215,7 @@ def test_masked_and_counted_is_refused():
     with pytest.raises(RecipeError, match="nothing is left to count"):
         check_signals(SignalsConfig(pii=True, mask_pii=True))
     config = SignalsConfig(mask_pii=True)
-    assert definitions(config)["pii_mask"] == "pii-mask-v2 (pii-v2)"
+    assert definitions(config)["pii_mask"] == "pii-mask-v3 (pii-v3)"
     assert "masked_card" in known_signals(config)
 
 

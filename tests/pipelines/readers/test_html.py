@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.readers.codings import PageError
 from pipelines.readers.html import DEEPEST, INDENTED, definition, page_text
-from pipelines.readers.http import Page, PageError
+from pipelines.readers.http import Page
 from shards.errors import PlatformError
 
 ARTICLE = """<html><head><title>Rivers</title><style>p {}</style></head><body>
@@ -39,6 +40,9 @@ def test_the_main_content_of_a_page_is_its_paragraphs():
         ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), None, "日本語の文"),
         ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "no-such-charset", "日本語の文"),
         ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "rot13", "日本語の文"),
+        ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "idna", "日本語の文"),
+        ("<meta charset=euc-jp><p>日本語の文".encode("euc-jp"), "unicode_escape", "日本語の文"),
+        ("<p>Größe und mehr".encode("mac-roman"), "mac-roman", "Größe und mehr"),
         ("<p>Größe und mehr".encode(), None, "Größe und mehr"),
         ("<p>日本".encode("utf-16"), "utf-16", "日本"),
     ],
@@ -62,6 +66,43 @@ def test_the_charset_is_the_headers_else_the_pages_else_detected(body, charset, 
 )
 def test_a_header_is_not_believed_against_the_bytes(body, charset, found):
     assert text(body, charset=charset).rstrip("\ufffd") == found.rstrip("\ufffd")
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna"])
+def test_a_codec_that_takes_the_square_of_the_length_is_no_charset(charset):
+    """It would take an hour."""
+    body = b"xn--" + b"ab9c" * 2_500_000
+    assert text(body, "text/plain", charset) == body.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "charset", "shows"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), None, "a file of PNG"),
+        (b"%PDF-1.4\n%\xe2\xe3\n1 0 obj", "utf-8", "a file of PDF"),
+        (b"\x1f\x8b\x08 and so on", None, "a file of gzip"),
+        (
+            bytes(range(256)),
+            "utf-8",
+            "26 of the first 256 bytes of the page are control characters",
+        ),
+        (b"text " * 10 + b"\0\0\0", None, "3 of the first 53 bytes"),
+        (b"text " * 10 + b"\0\0", None, None),
+        (b"\x1b[1mN\bNA\bAM\bME\bE\x1b[0m\f", None, None),  # as terminals print it
+        (b" <p>" + bytes(40) + b"text", None, None),
+        ("text".encode("utf-16"), None, None),
+        ("text".encode("utf-16-le"), "UTF-16LE", None),
+    ],
+)
+def test_bytes_that_are_no_text_are_none_whatever_the_header_says(body, charset, shows):
+    for kind in ("text/html", "text/plain"):
+        if shows is None:
+            assert text(body, kind, charset)
+            continue
+        with pytest.raises(PageError) as caught:
+            text(body, kind, charset)
+        assert caught.value.args[0] == "not_text"
+        assert shows in caught.value.args[1]
 
 
 def test_plain_text_stays_as_it_is():
@@ -148,4 +189,4 @@ def test_without_resiliparse_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(PlatformError, match=r"pip install 'assay-corpus\[web\]'"):
         text("<p>x")
-    assert definition().startswith("main-content-v5 (resiliparse ")
+    assert definition().startswith("main-content-v6 (resiliparse ")

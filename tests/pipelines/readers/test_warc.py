@@ -218,6 +218,67 @@ def test_a_text_that_is_larger_than_a_record_may_be_is_a_row():
     assert (made.error, made.text) == ("record_too_large", b"")
 
 
+LONG = PAGE + b" page" * 20
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+@pytest.mark.parametrize("kind", ["response", "conversion"])
+@pytest.mark.parametrize("suffix", ["", ".gz", "members"])
+def test_a_length_that_is_too_short_cuts_no_page(memory, monkeypatch, cut, kind, suffix):
+    monkeypatch.setattr(read, "page_text", to_text)
+    short = record(kind, LONG, 9, Content_Length=len(LONG) - cut)
+    records = [PAGES[0], short, PAGES[1]]
+    pack = gzip.compress if suffix == ".gz" else bytes
+    data = pack(b"".join(records)) if suffix != "members" else b"".join(map(gzip.compress, records))
+    name = f"a.warc{suffix}" if suffix != "members" else "a.warc.gz"
+    one, bad, two = memory.rows(name, data)
+    assert (one["text"], two["text"]) == ("page 0", "page 1")
+    assert (bad["error"], bad["position"], bad["id"]) == (
+        "corrupt_warc",
+        len(PAGES[0]),
+        "urn:uuid:9",
+    )
+    at = len(PAGES[0]) + short.index(b"\r\n\r\n") + 4 + len(LONG) - cut
+    assert (
+        f"Content-Length is {len(LONG) - cut}, but behind so many bytes, at {at}," in bad["detail"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("behind", "right"),
+    [
+        (b"\r\n\r\n", True),
+        (b"\n\n", True),
+        (b"\n", True),
+        (b"", True),
+        (b"\r\n\r\ngarbage\r\n", True),
+        (bytes(9), False),
+        (b"\r\nmore\r\n", False),
+        (b" more", False),
+    ],
+)
+def test_a_length_is_right_where_a_blank_line_a_record_or_nothing_follows(behind, right):
+    whole = CRAWL[2].removesuffix(b"\r\n\r\n") + behind
+    for data in (whole + CRAWL[4], whole, whole + CRAWL[4][:3], whole + CRAWL[4][:10]):
+        first, *rest = [made for _, made in parse(data)]
+        assert first.error == (None if right else "corrupt_warc")
+        assert right or not any(made.error == "corrupt_warc" for made in rest)
+
+
+def test_any_content_type_of_a_record_is_read():
+    for value in ("text/plain; charset*=a\0b''c", "text/plain; charset*" + "9" * 5000 + "=x"):
+        ((_, made),) = parse(record("conversion", b"text", Content_Type=value))
+        assert (bytes(made.text), made.error) == (b"text", None)
+
+
+@pytest.mark.parametrize("length", range(len(PAGE) + 9, len(PAGE) + 19))
+@pytest.mark.parametrize("max_bytes", [52, 1000])
+def test_a_length_that_ends_in_the_next_records_first_line_hides_it_not(length, max_bytes):
+    data = record("response", PAGE + b"page", 1, Content_Length=length) + CRAWL[4]
+    found = [(made.error, made.id) for _, made in parse(data, max_bytes)]
+    assert found == [("corrupt_warc", "urn:uuid:1"), (None, "urn:uuid:2")]
+
+
 def test_lax_line_ends_and_missing_ones_are_no_damage():
     bare = CRAWL[2].replace(b"\r\n", b"\n", 5)
     assert [made.text.decode() for _, made in parse(bare.rstrip() + b"\n" + CRAWL[4])] == [
