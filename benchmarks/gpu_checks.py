@@ -473,13 +473,15 @@ def sharded_difference(place: Place) -> float:
     device, found = place.torch_device, list[list[torch.Tensor]]()
     tokens = torch.randint(0, 256, (4, 33), generator=torch.Generator().manual_seed(1)).to(device)
     for cut in (False, True):
-        model = Transformer(TINY, 256, 32)
-        model.initialise(1)
-        model.to(device)
+        with torch.device("meta" if cut else "cpu"):  # as `Run.begin` does
+            model = Transformer(TINY, 256, 32)
         if place.compile:
             compile_blocks(model.blocks)
         if cut:
-            shard(model, 1)
+            shard(model, 1, device)
+            model.to_empty(device=device)
+        model.initialise(1)
+        model.to(device)
         mean_nats(model, tokens[:, :-1], tokens[:, 1:]).backward()
         found.append([whole(p.grad) for p in model.parameters()])
     return max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))

@@ -10,6 +10,7 @@ from shards.dataset import TokenView
 from shards.view_file import VIEW, write_view
 from trainer.config import DEFINITIONS, TrainConfig
 from trainer.records import write_record
+from trainer.sizes import MUON_VALUES, matrices_per_layer
 
 BEGUN = "begun.json"
 
@@ -32,8 +33,15 @@ class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 def definitions_of(config: TrainConfig) -> dict[str, str]:
-    """Return names and versions of all that decides a result, the sample order included."""
-    return DEFINITIONS | order_definitions(config)
+    """Return names and versions of all that decides a result, the sample order included.
+
+    Only where its matrices are more than go through it at a time is Muon another one: with several
+    threads, how many are multiplied together decides a last bit. Smaller finished runs stay so.
+    """
+    model = config.model
+    in_parts = model.layers * matrices_per_layer(model) > MUON_VALUES
+    muon = {"optimizer": "3"} if config.optimizer == "muon" and in_parts else {}
+    return DEFINITIONS | muon | order_definitions(config)
 
 
 def places_of(view: TokenView, world_size: int) -> dict[str, Any]:

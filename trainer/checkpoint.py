@@ -18,6 +18,8 @@ import mmap
 import re
 import uuid
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +126,7 @@ def write_part(
     digest, size = hashlib.sha256(), 0
     try:
         # A manifest must never stand beside a file that it does not describe.
-        (folder / f"{_STEM}{step:08d}.json").unlink(missing_ok=True)
+        _manifest(folder, step).unlink(missing_ok=True)
         with replacing(path) as file:
             for chunk in tensor_chunks(tensors, metadata):
                 digest.update(chunk)
@@ -155,7 +157,7 @@ def commit_checkpoint(
     entry = Checkpoint(run_key=run_key, step=step, parts=parts, times=times)
     entry = msgspec.structs.replace(entry, check=xxh128(_encode(entry)).hex())
     try:
-        write_atomic(folder / f"{_STEM}{step:08d}.json", _encode(entry))
+        write_atomic(_manifest(folder, step), _encode(entry))
         # Of several writers one may be at work on the next checkpoint already.
         until = step if len(parts) > 1 else None
         prune_checkpoints(folder, run_key, keep, newest=step, until=until, pinned=pinned)
@@ -166,17 +168,22 @@ def commit_checkpoint(
 
 def _cannot_write(folder: Path, step: int, error: OSError) -> TrainingError:
     return TrainingError(
-        f"{folder}: cannot write the checkpoint of step {step}: {error.strerror}; the last one is"
+        f"{folder}: cannot write the checkpoint of step {step}: {error.strerror}; any before it is"
         " kept: make room and run the same command again"
     )
 
 
+Needs = Callable[[int], int | None]
+"""Says of a step which one's checkpoint a run that goes on from there may go back to."""
+
+
 def load_checkpoint(
-    folder: Path, run_key: str, ranks: Ranks = ALONE, *, step: int | None = None
+    folder: Path, run_key: str, ranks: Ranks = ALONE, *, needs: Needs = lambda _: None
 ) -> Found | None:
     """Return the newest checkpoint of a run that is as it was written; None if there never was one.
 
-    With `step`, only that of this step is looked at.
+    Where that which it `needs` (`rollback_point`) is damaged or missing, an older one is taken,
+    from which the run makes it anew; this one only if no older one is good.
 
     One process reads files into memory and hashes what it has read. A group of ranks, which must
     all call this and see the same folder, shares the hashing and maps the files, so that a rank
@@ -186,31 +193,113 @@ def load_checkpoint(
         CorruptError: there are checkpoints, and every one of this run is damaged.
     """
     refused: list[str] = []
+    needy: list[tuple[Checkpoint, str]] = []
+    for entry in _entries(folder, run_key, ranks, refused):
+        lack = _lack(folder, run_key, needs(entry.step), ranks, entry)
+        if lack:
+            needy.append((entry, lack))
+            continue
+        files, damage = _read_files(folder, entry, ranks, mapped=ranks.world_size > 1)
+        if files:
+            return _found(entry, files, [*dict.fromkeys(why for _, why in needy), *refused], ranks)
+        refused.append(damage)
+    for entry, lack in needy:
+        files, damage = _read_files(folder, entry, ranks, mapped=ranks.world_size > 1)
+        if files:
+            return _found(entry, files, [*refused, lack], ranks)
+        refused.append(damage)
+    if not refused:
+        return None
+    raise CorruptError(
+        f"{'; '.join(refused)}; no good checkpoint is left: remove {folder} to start the run again"
+        " from its first step"
+    )
+
+
+def load_step(
+    folder: Path, run_key: str, step: int, ranks: Ranks = ALONE, *, needs: Needs = lambda _: None
+) -> Found:
+    """Return the checkpoint of one step; `load_checkpoint` for the rest.
+
+    Raises:
+        CorruptError: it is damaged or missing; the message says whether a run that is started again
+            finds an older one.
+    """
+    refused: list[str] = []
+    for entry in _entries(folder, run_key, ranks, refused, step):
+        files, damage = _read_files(folder, entry, ranks, mapped=ranks.world_size > 1)
+        if files:
+            return _found(entry, files, [], ranks)
+        refused.append(damage)
+    advice = f"no older one is good: remove {folder} to start the run again from its first step"
+    for entry in _entries(folder, run_key, ranks, []):
+        if entry.step < step and not (
+            _damage(folder, run_key, entry.step, ranks)
+            or _lack(folder, run_key, needs(entry.step), ranks, entry)
+        ):
+            advice = (
+                f"run the same command again: it goes on from the checkpoint of step {entry.step}"
+            )
+            break
+    why = "; ".join(refused) or f"{_manifest(folder, step)}: is missing"
+    raise CorruptError(f"{why}; {advice}")
+
+
+def _entries(
+    folder: Path, run_key: str, ranks: Ranks, refused: list[str], step: int | None = None
+) -> Iterator[Checkpoint]:
+    """Yield the manifests of a run, of one step or newest first; what is wrong with others."""
     manifests = [path for path in _manifests(folder) if step in (None, _step_of(path))]
     for name in ranks.share([path.name for path in manifests]):
         entry = ranks.share(_candidate(folder / name, run_key) if ranks.first else None)
-        if entry is None:
-            continue
-        if isinstance(entry, str):
+        if isinstance(entry, Checkpoint):
+            yield entry
+        elif entry is not None:
             refused.append(entry)
-            continue
-        files, mine = [], []
-        for number, part in enumerate(entry.parts):
-            try:
-                to_hash = number % ranks.world_size == ranks.rank
-                files.append(_read_part(folder / part.file, part, ranks.world_size > 1, to_hash))
-            except (CorruptError, OSError) as error:
-                mine.append(str(error))
-        damages = [damage for of_rank in ranks.gather_objects(mine) for damage in of_rank]
-        if not damages:
-            state = _decode_state(files)
-            return Found(entry, state if ranks.world_size > 1 else _whole(state), refused)
-        refused.append("; ".join(dict.fromkeys(damages)))
-    if refused:
-        raise CorruptError(
-            f"{'; '.join(refused)}; no good checkpoint is left: remove {folder} to start the run"
-            " again from its first step"
-        )
+
+
+def _read_files(
+    folder: Path, entry: Checkpoint, ranks: Ranks, *, mapped: bool
+) -> tuple[list[Any], str]:
+    """Return the bytes of all files of a checkpoint; none, and what is wrong, if any is damaged."""
+    files, mine = [], []
+    for number, part in enumerate(entry.parts):
+        try:
+            to_hash = number % ranks.world_size == ranks.rank
+            files.append(_read_part(folder / part.file, part, mapped, to_hash))
+        except (CorruptError, OSError) as error:
+            mine.append(str(error))
+    damages = [damage for of_rank in ranks.gather_objects(mine) for damage in of_rank]
+    return ([], "; ".join(dict.fromkeys(damages))) if damages else (files, "")
+
+
+def _found(entry: Checkpoint, files: list[Any], refused: list[str], ranks: Ranks) -> Found:
+    state = _decode_state(files)
+    return Found(entry, state if ranks.world_size > 1 else _whole(state), refused)
+
+
+def _damage(folder: Path, run_key: str, step: int, ranks: Ranks) -> str:
+    """Say what is wrong with the checkpoint of a step; nothing where it is good."""
+    refused: list[str] = []
+    for entry in _entries(folder, run_key, ranks, refused, step):
+        files, damage = _read_files(folder, entry, ranks, mapped=True)
+        if files:
+            return ""
+        refused.append(damage)
+    return "; ".join(refused) or f"{_manifest(folder, step)}: is missing"
+
+
+def _lack(folder: Path, run_key: str, other: int | None, ranks: Ranks, entry: Checkpoint) -> str:
+    """Say why a run that goes on from `entry` could not go back to step `other`, if so."""
+    damage = "" if other in (None, entry.step) else _damage(folder, run_key, other, ranks)
+    return damage and f"{damage} (to which a spike after step {entry.step} would go back)"
+
+
+def newest_key(folder: Path) -> str | None:
+    """Return the key of the run whose checkpoint is the newest one with a good manifest."""
+    for path in _manifests(folder):
+        with suppress(CorruptError):
+            return _read_manifest(path).run_key
     return None
 
 
@@ -273,6 +362,11 @@ def _step_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
+def _manifest(folder: Path, step: int) -> Path:
+    """Return where the manifest of a step's checkpoint is."""
+    return folder / f"{_STEM}{step:08d}.json"
+
+
 def _manifests(folder: Path) -> list[Path]:
     """Return the manifests in a folder, newest step first."""
     return sorted(folder.glob(f"{_STEM}*.json"), reverse=True)
@@ -303,12 +397,15 @@ def _read_manifest(path: Path) -> Checkpoint:
             f"{path}: not a checkpoint's manifest of format {FORMAT} ({error})"
         ) from None
     found = xxh128(_encode(msgspec.structs.replace(entry, check=""))).hex()
-    if found != entry.check or data != _encode(entry):
+    if found != entry.check:
         raise CorruptError(f"{path}: was changed: expected xxh3-128 {entry.check!r}, found {found}")
-    named = all(part.file.startswith(f"{path.stem}.") for part in entry.parts)
-    if entry.format != FORMAT or not named or not entry.parts:
+    if data != _encode(entry):
+        raise CorruptError(f"{path}: was changed: not byte for byte as it was written")
+    if entry.format != FORMAT:
+        raise CorruptError(f"{path}: has format {entry.format}, expected {FORMAT}")
+    if not entry.parts or not all(part.file.startswith(f"{path.stem}.") for part in entry.parts):
         files = [part.file for part in entry.parts]
-        raise CorruptError(f"{path}: format {entry.format} of {files}, expected {FORMAT}")
+        raise CorruptError(f"{path}: is the manifest of other files: {files}")
     return entry
 
 

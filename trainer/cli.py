@@ -1,10 +1,11 @@
 """`assay train` and `assay study`; torch is imported only when one of them runs."""
 
+import atexit
 import datetime
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -12,7 +13,7 @@ from rich.markup import escape
 
 from shards.config import Table, decode, load_recipe
 from shards.console import console, quiet_option, recipe_options
-from shards.errors import RecipeError
+from shards.errors import AssayError, RecipeError
 from shards.manifest import MANIFEST
 from shards.remote import is_remote
 from shards.select import columns
@@ -20,7 +21,16 @@ from trainer.config import TrainConfig
 from trainer.footprint import footprint, footprint_line
 from trainer.presets import expand_preset
 from trainer.show import quantity
-from trainer.signals import PREEMPTED, Stopped
+from trainer.signals import (
+    NO_RUN,
+    NOT_BEGUN,
+    PREEMPTED,
+    StopFlag,
+    Stopped,
+    even_if_blocked,
+    ignore_stops,
+    stop_signals,
+)
 from trainer.sizes import flops_per_token, parameter_count
 from trainer.study_config import StudyConfig
 
@@ -53,7 +63,44 @@ _RECIPE_ONLY = click.option(
 )
 
 
-@click.command("train")
+class StoppableCommand(click.Command):
+    """A command that ends with `PREEMPTED` when a scheduler asks for it, from its start to its end.
+
+    `ctx.obj` is the `StopFlag`, which raises signals at once until the command says otherwise.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command under its flag; what `Stopped` says is shown."""
+        ctx.obj = ctx.with_resource(stop_signals(NOT_BEGUN if self.name == "train" else NO_RUN))
+        atexit.register(ignore_stops)  # leaving torch takes a while, and the exit code is decided
+        try:
+            return super().invoke(ctx)
+        except Stopped as stop:
+            ctx.obj.note()  # a second signal does not interrupt what is said of the first
+            _say_stopped(ctx, ctx.obj.name, str(stop))
+            ctx.exit(PREEMPTED)
+
+
+def _say_stopped(ctx: click.Context, signal: str, why: str) -> None:
+    """Say that the command was stopped, and in a run's folder too, as torchrun hides exit codes."""
+    console.print(
+        f"[yellow]stopped:[/] {escape(why)}; run the same command again and it goes on",
+        soft_wrap=True,
+    )
+    if ctx.command is train_command and not ctx.params["dry_run"] and _first_rank():
+        from trainer.events import add_early_stop
+        from trainer.folder import claim
+
+        out = ctx.params["out"]
+        with suppress(AssayError, OSError), claim(out, wait_seconds=0):
+            add_early_stop(out, signal)
+
+
+def _first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+@click.command("train", cls=StoppableCommand)
 @recipe_options
 @_DATA_OR_URL
 @_CACHE
@@ -93,7 +140,9 @@ def train_command(
     --select, or without that table, study.valid is taken as it is.
 
     A run that was stopped goes on where it was, and a finished one is not run again. SIGTERM and
-    SIGUSR1 stop it with a checkpoint and exit code 75, ^C with 130.
+    SIGUSR1 stop it at any moment with exit code 75, ^C with 130; what was trained is in a
+    checkpoint. What another run (another seed, recipe or dataset) left in --out is put aside in a
+    folder there.
     """
     table = load_recipe(recipe, overrides)
     config, study = _decode(table)
@@ -133,21 +182,27 @@ def train_command(
 
     from trainer.device import choose_device
     from trainer.loop import train_on_ranks
+    from trainer.parallel import PARENT
     from trainer.progress import Reporter
     from trainer.ranks import join_ranks
     from trainer.show import run_line
 
-    with (
-        _exit_code_of_a_stop(),
-        join_ranks(config, choose_device(config).type) as ranks,
-        Reporter(quiet=quiet or not ranks.first) as reporter,
-    ):
-        record = train_on_ranks(view, valid, config, out, reporter, ranks, arm or "train")
+    ctx = click.get_current_context()
+    stop: StopFlag = ctx.obj
+    with ExitStack() as stack:
+        with even_if_blocked(lambda name: _say_stopped(ctx, name, f"{name} {NOT_BEGUN}")):
+            ranks = stack.enter_context(join_ranks(config, choose_device(config).type))
+        reporter = stack.enter_context(Reporter(quiet=quiet or not ranks.first))
+        record = train_on_ranks(
+            *(view, valid, config, out, reporter, ranks, arm or "train", stop),
+            keep_others=PARENT not in os.environ,  # a study has said what it replaces
+        )
+        stop.note()  # it is finished: there is nothing left to stop
     if record:
         click.echo(run_line(record))
 
 
-@click.command("study")
+@click.command("study", cls=StoppableCommand)
 @recipe_options
 @_DATA
 @_OUT
@@ -211,8 +266,7 @@ def study_command(
     if not quiet:
         console.print(power, soft_wrap=True)
     command = ("train", recipe, *(f"--set={item}" for item in overrides), f"--data={data}")
-    with _exit_code_of_a_stop():
-        record = make_study(opened, study, config, out, command, jobs=jobs, quiet=quiet)
+    record = make_study(opened, study, config, out, command, jobs=jobs, quiet=quiet)
     if as_json:
         click.echo(msgspec.json.encode(study_summary(record)))
         return
@@ -253,19 +307,6 @@ def _check_syntax(study: StudyConfig, *more: str) -> None:
     """Check that selections are expressions; whether their columns exist only a dataset can say."""
     for expression in (*study.expressions, *more):
         columns(expression)
-
-
-@contextmanager
-def _exit_code_of_a_stop() -> Iterator[None]:
-    """End the command with `PREEMPTED` after a stop that a scheduler asked for."""
-    try:
-        yield
-    except Stopped as stop:
-        console.print(
-            f"[yellow]stopped:[/] {escape(str(stop))}; run the same command again and it goes on",
-            soft_wrap=True,
-        )
-        click.get_current_context().exit(PREEMPTED)
 
 
 def _not_read(data: Path) -> str:

@@ -16,8 +16,9 @@ Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
 Rate = Annotated[float, Meta(gt=0, le=1e38)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e38)]
-Seconds = Annotated[float, Meta(gt=0, le=1e6)]
-"""At most twelve days: what sockets and stores take as a timeout ends far below 1e38."""
+Seconds = Annotated[float, Meta(ge=2, le=1e6)]
+"""At least what it takes to see that a rank's beats stand still (`watch.SILENT_SECONDS`); at most
+twelve days: what sockets and stores take as a timeout ends far below 1e38."""
 
 DEFINITIONS = {
     "model": "3",
@@ -156,11 +157,16 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     mixture: MixtureConfig | None = None
 
     def __post_init__(self) -> None:
-        """Check that a batch has equal parts."""
+        """Check what no single value shows."""
         if self.batch_size % self.microbatches:
             raise ValueError(
                 f"batch_size {self.batch_size} (sequences a step) is not divisible by microbatches"
                 f" {self.microbatches}"
+            )
+        if self.schedule == "wsd" and self.warmup + self.decay > 1 + 1e-9:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} of schedule 'wsd' are shares of"
+                " the steps and more than all of them: the rate would jump where the two meet"
             )
         if self.spike == "rollback" and not (self.spike_sigma and self.checkpoint_every):
             raise ValueError(

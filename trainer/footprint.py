@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from trainer.config import TrainConfig
-from trainer.sizes import loss_bytes, matrices_per_layer, parameter_count
+from trainer.sizes import MUON_VALUES, loss_bytes, matrices_per_layer, parameter_count
 
 FP32, BF16 = 4, 2
 """Bytes of a value."""
@@ -45,8 +45,8 @@ def footprint(
     and the input of each, D values in fp32 as the residual stream is (Chen et al. 2016). "ddp"
     copies all gradients end to end to exchange them and keeps a share of the sums
     (`trainer/reduce.py`); "fsdp2" keeps a share of the sums and has the two largest of its modules
-    whole at a time. Muon gathers all updates and orthogonalises them: a value a parameter twice. An
-    estimate: allocators add a tenth or so.
+    whole at a time. Muon puts updates together and orthogonalises them, twice `MUON_VALUES` or one
+    parameter at a time. An estimate: allocators add a tenth or so.
     """
     model = config.model
     parameters = parameter_count(model, vocabulary)
@@ -56,13 +56,14 @@ def footprint(
     muon = config.optimizer == "muon"
     moments = 2 * parameters - (hidden if muon else 0)
     tables = vocabulary * model.dim * (1 if model.tied else 2)
-    working = 2 * hidden if muon else 0
+    gate = 2 if model.activation == "swiglu" else 1
+    largest = gate * model.dim * model.hidden
+    working = 2 * min(hidden, max(MUON_VALUES, largest)) if muon else 0
     if cut:
         working = max(working, 2 * (tables + matrices_per_layer(model))) + parameters // share
     elif world_size > 1:
         working = max(working, parameters + parameters // world_size)
     positions = config.batch_tokens // config.microbatches
-    gate = 2 if model.activation == "swiglu" else 1
     layer = positions * (10 * model.dim + 3 * gate * model.hidden)
     inputs = positions * model.layers * model.dim if config.recompute else 0
     copied = (parameters + moments) // share if config.checkpoint_async else 0

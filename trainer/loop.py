@@ -17,6 +17,7 @@ import torch
 from shards.dataset import TokenView
 from shards.errors import TrainingError
 from shards.hashing import stable_hash
+from trainer.aside import make_room
 from trainer.baselines import fit_and_score, pairs_read
 from trainer.begun import definitions_of, places_of
 from trainer.checkpoint import Checkpoint, prune_checkpoints
@@ -27,7 +28,7 @@ from trainer.device import (
     peak_memory_bytes,
 )
 from trainer.evaluate import Evaluation
-from trainer.events import Event
+from trainer.events import Event, append_line, room_for
 from trainer.folder import claim
 from trainer.memory import keep_freed_memory
 from trainer.monitor import Values, open_monitor
@@ -35,7 +36,9 @@ from trainer.parallel import is_orphan
 from trainer.progress import Reporter
 from trainer.ranks import ALONE, Ranks
 from trainer.records import (
+    METRICS,
     RUN,
+    VALID,
     Metrics,
     RunRecord,
     read_record,
@@ -44,7 +47,7 @@ from trainer.records import (
 )
 from trainer.replicas import check_replicas
 from trainer.run import Run, batches_of
-from trainer.signals import Stopped, stop_signals
+from trainer.signals import NOT_BEGUN, StopFlag, Stopped, stop_signals
 from trainer.sizes import flops_per_token, parameter_count
 
 HAS_NO_EFFECT = (
@@ -112,9 +115,9 @@ def train(
         TrainingError: no data, too many steps in a row whose loss or gradient is not finite or
             spikes, a full disk, or another process is at work in the folder.
         CorruptError: a data block, or every checkpoint, does not match its hash.
-        Stopped: SIGTERM or SIGUSR1 came, or the study that started this process is gone; the
-            checkpoint is written.
-        KeyboardInterrupt: SIGINT came; the checkpoint is written.
+        Stopped: SIGTERM or SIGUSR1 came, or the study that started this process is gone; what was
+            trained is in a checkpoint.
+        KeyboardInterrupt: SIGINT came; likewise.
     """
     record = train_on_ranks(view, valid, config, folder, reporter, ALONE, name)
     if record is None:  # only ranks beyond the first have none
@@ -130,24 +133,37 @@ def train_on_ranks(
     reporter: Reporter,
     ranks: Ranks,
     name: str = "train",
+    stop: StopFlag | None = None,
+    *,
+    keep_others: bool = False,
 ) -> RunRecord | None:
     """Train one model as one of `ranks`: `train`, whose record only the first rank returns.
 
     Only the first rank reads and writes `folder`; the result does not depend on how many there are.
+
+    With `keep_others` another run's files there are put aside (`make_room`), not replaced.
+
+    Signals are those of `stop`, and are handled here if it is not given. One process raises them at
+    once where no step is under way; a rank notes them until all can stop together.
 
     Raises:
         TrainingError: also when a rank is gone or hangs, or its weights or its settings are not
             those of the others; names the rank.
     """
     key = run_key(view, valid, config)
-    _check_same(ranks, key)
-    record = ranks.share(finished(folder, key) if ranks.first else None)
-    if record is None:
-        with claim(folder) if ranks.first else nullcontext():
-            # by the process that this one waited for
-            record = ranks.share(finished(folder, key) if ranks.first else None)
-            if record is None:
-                return _train(view, valid, config, folder, key, reporter, ranks, name)
+    with nullcontext(stop) if stop else stop_signals(NOT_BEGUN) as flag:
+        if ranks.world_size > 1:
+            flag.note()
+        _check_same(ranks, key)
+        record = ranks.share(finished(folder, key) if ranks.first else None)
+        if record is None:
+            with claim(folder) if ranks.first else nullcontext():
+                if keep_others and ranks.first and (said := make_room(folder, key, config)):
+                    reporter.note(said)
+                # by the process that this one waited for
+                record = ranks.share(finished(folder, key) if ranks.first else None)
+                if record is None:
+                    return _train(view, valid, config, folder, key, reporter, ranks, name, flag)
     reporter.skipped(name, record.bpb)
     return record if ranks.first else None
 
@@ -173,11 +189,13 @@ def _train(
     reporter: Reporter,
     ranks: Ranks,
     name: str,
+    stop: StopFlag,
 ) -> RunRecord | None:
     if ranks.first:
         (folder / RUN).unlink(missing_ok=True)
     keep_freed_memory()
     run = Run.begin(view, config, folder, key, reporter, ranks)
+    stop.note()
     curve_documents = valid.head(config.curve_tokens)
     reporter.start(name, config.total_steps, run.step)
     with (
@@ -185,8 +203,8 @@ def _train(
         run.saver,
         run.open_metrics(reporter) as metrics,
         open_monitor(config, folder, reporter.note, first=ranks.first) as monitor,
-        stop_signals() as stop,
     ):
+        _stop_if(run, _agree(ranks, stop.signal), name, NOT_BEGUN)
         while run.step < config.total_steps:
             row, objection = run.train_step()
             back_to = run.roll_back() if objection and is_spike(row) else None
@@ -202,22 +220,33 @@ def _train(
                 run.add_event(Event(run.step, "rolled_back" if back_to else "skipped", objection))
                 reporter.note(f"{name}: step {run.step} skipped: {objection}")
             else:
-                metrics.write(msgspec.json.encode(row) + b"\n")
-                metrics.flush()
+                with room_for(folder / METRICS, run.step):
+                    append_line(metrics, msgspec.json.encode(row))
             if monitor.active:
                 monitor.update(run.step, _monitored(run, row))
             reporter.measured(row)
             reporter.step(run.step, row.loss, row.tokens_per_s)
             if slow := run.rank_times.report():
                 reporter.note(f"{name}: step {run.step}: {slow}")
-            number = _agree(ranks, signal.SIGTERM if is_orphan() else stop.signal)
+            number = _asked(ranks, stop)
             if not run.sharded and _due(run.step, config.replica_check_every, config.total_steps):
                 check_replicas(ranks, run.model, run.step)
             _save_or_stop(run, number, name)
-    evaluation = run.evaluate(valid)
+    where = f"after the last of {run.step} steps: their checkpoint is written"
+    evaluation = run.evaluate(
+        valid, lambda: _stop_if(run, _asked(ranks, stop), name, f"in the validation {where}")
+    )
     # The last step is always saved, and a run that has no step left was resumed from there.
     saved = run.saver.last or run.resumed
-    return _finish(run, view, valid, evaluation, saved) if ranks.first and saved else None
+    if not (ranks.first and saved):
+        return None
+    try:
+        stop.at_once(where)  # the other ranks are done
+        return _finish(run, view, valid, evaluation, saved)
+    except Stopped:
+        if not (folder / RUN).exists():
+            run.add_event(Event(run.step, "stopped", stop.name))
+        raise
 
 
 def _with_validation(row: Metrics, found: Evaluation) -> Metrics:
@@ -241,7 +270,7 @@ def _monitored(run: Run, row: Metrics) -> Values:
     }
     values: Values = {(k, ()): float(number) for k, number in numbers.items() if number is not None}
     for source, bpb in (row.valid_by_source or {}).items():
-        values["valid_bpb", (("source", source),)] = bpb
+        values["valid_bpb_by_source", (("source", source),)] = bpb
     for rank, times in enumerate(run.rank_times.facts()):
         for name, number in times.items():
             values[f"rank_{name}", (("rank", str(rank)),)] = number
@@ -261,15 +290,23 @@ def _save_or_stop(run: Run, number: signal.Signals | None, name: str) -> None:
     run.saver.check()
     if number or run.step == config.total_steps:
         run.saver.finish()
+    at = f"at step {run.step} of {config.total_steps}: the checkpoint is written"
+    _stop_if(run, number, name, at)
+
+
+def _stop_if(run: Run, number: signal.Signals | None, name: str, where: str) -> None:
+    """Raise a signal that came to any rank, on all of them; the run's events say it first."""
     if number:
         run.add_event(Event(run.step, "stopped", number.name))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:
-        raise Stopped(
-            f"{name}: {number.name} at step {run.step} of {config.total_steps}: the checkpoint is"
-            " written"
-        )
+        raise Stopped(f"{name}: {number.name} {where}")
+
+
+def _asked(ranks: Ranks, stop: StopFlag) -> signal.Signals | None:
+    """Return the signal that came to any rank; a study that is gone counts as SIGTERM."""
+    return _agree(ranks, signal.SIGTERM if is_orphan() else stop.signal)
 
 
 def _agree(ranks: Ranks, number: signal.Signals | None) -> signal.Signals | None:
@@ -293,6 +330,8 @@ def _finish(
     """Fit the baselines to what the run read and write the record, last of all."""
     config, vocabulary = run.config, view.dataset.vocab_size
     previous, tokens = pairs_read(batches_of(view, config), config.total_steps * config.batch_size)
+    with room_for(run.folder / VALID, run.step):
+        valid_sha256 = write_valid(run.folder, evaluation.bits, evaluation.bytes)
     history = run.history
     trained = config.total_steps * config.batch_tokens
     record = RunRecord(
@@ -319,7 +358,7 @@ def _finish(
         curve=history.curve,
         curve_documents=len(valid.head(config.curve_tokens)),
         baselines=fit_and_score(previous, tokens, valid, vocabulary),
-        valid_sha256=write_valid(run.folder, evaluation.bits, evaluation.bytes),
+        valid_sha256=valid_sha256,
         checkpoint_sha256=saved.sha256,
         facts=places_of(view, run.ranks.world_size)
         | {
@@ -338,5 +377,6 @@ def _finish(
         },
     )
     prune_checkpoints(run.folder, run.key, keep=1)
-    write_record(run.folder / RUN, record)
+    with room_for(run.folder / RUN, run.step):
+        write_record(run.folder / RUN, record)
     return record

@@ -7,7 +7,7 @@ Newton–Schulz runs in fp32: bf16 products are about 50 times slower there, and
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainer.config import TrainConfig
 from trainer.sharded import cut_like, whole
+from trainer.sizes import MUON_VALUES
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic of Jordan et al. 2024: singular values come out within 0.7…1.2."""
@@ -68,8 +69,9 @@ def orthogonalise(gradients: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised, for parameters that are matrices or stacks of matrices.
 
-    Matrices of one shape (up to a transpose) go through Newton–Schulz together. Weight decay is
-    decoupled.
+    Matrices of one shape (up to a transpose) go through Newton–Schulz together, as many as
+    `MUON_VALUES` allows: what is at work has a bound, also where weights are cut over ranks and
+    every rank puts whole updates together. Weight decay is decoupled.
     """
 
     def __init__(
@@ -81,23 +83,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take one step from the gradients in `.grad`; `closure` is not used."""
         for group in self.param_groups:
-            stacks: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+            stacks: dict[tuple[int, ...], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update = whole(self._momentum(parameter, group["momentum"]))
-                    update = update.view(-1, *update.shape[-2:])
-                    short, long = sorted(update.shape[-2:])
-                    stacks.setdefault((short, long), []).append((parameter, update))
-            for (_, long), members in stacks.items():
-                wide = [u if u.shape[-2] <= u.shape[-1] else u.mT for _, u in members]
-                results = torch.split(orthogonalise(torch.cat(wide)), [len(u) for u in wide])
-                for (parameter, update), result in zip(members, results, strict=True):
-                    turned = result if update.shape == result.shape else result.mT
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(
-                        cut_like(turned.reshape(parameter.shape), parameter),
-                        alpha=-group["lr"] * MUON_RMS * math.sqrt(long),
-                    )
+                    shape = tuple(sorted(parameter.shape[-2:]))
+                    stacks.setdefault(shape, []).append(parameter)
+            for stack in stacks.values():
+                for members in _in_parts(stack, MUON_VALUES):
+                    self._update(members, group)
+
+    def _update(self, members: list[Tensor], group: dict[str, Any]) -> None:
+        """Take the step of parameters whose matrices have one shape."""
+        found = [whole(self._momentum(parameter, group["momentum"])) for parameter in members]
+        updates = [update.view(-1, *update.shape[-2:]) for update in found]
+        wide = [u if u.shape[-2] <= u.shape[-1] else u.mT for u in updates]
+        results = torch.split(orthogonalise(torch.cat(wide)), [len(u) for u in wide])
+        for parameter, update, result in zip(members, updates, results, strict=True):
+            turned = result if update.shape == result.shape else result.mT
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(
+                cut_like(turned.reshape(parameter.shape), parameter),
+                alpha=-group["lr"] * MUON_RMS * math.sqrt(max(update.shape[-2:])),
+            )
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         """Update the running mean of the gradient; return it one Nesterov step ahead."""
@@ -108,6 +115,17 @@ class Muon(torch.optim.Optimizer):
         gradient: Tensor = parameter.grad  # type: ignore[assignment]
         average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
+
+
+def _in_parts(parameters: list[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """Cut a list into parts of at most `most` values, or of one parameter that has more."""
+    part: list[Tensor] = []
+    for parameter in parameters:
+        if part and sum(map(torch.numel, part)) + parameter.numel() > most:
+            yield part
+            part = []
+        part.append(parameter)
+    yield part
 
 
 def build_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:

@@ -119,6 +119,7 @@ def make_plan(
     good = goodput(interval, save, cluster.restart_s, mtbf_s)
     needed = CHINCHILLA_TOKENS_PER_PARAMETER * parameters
     budget = tokens or needed
+    steps = -(-budget // batch)
     return Plan(
         parameters=parameters,
         gpus=cluster.gpus,
@@ -137,15 +138,19 @@ def make_plan(
         goodput=good,
         chinchilla_tokens=needed,
         tokens=budget,
-        steps=-(-budget // batch),
-        days=budget / batch * step / good / 86_400 if good else math.inf,
+        steps=steps,
+        days=steps * step / good / 86_400 if good else math.inf,
         tokens_owned=tokens_owned,
         epochs=None if tokens_owned is None else budget / tokens_owned,
         effective_tokens=None if tokens_owned is None else effective_tokens(budget, tokens_owned),
     )
 
 
-def shard_group(gpus: int, gpus_per_node: int = 8, most: int = 64) -> int:
+LARGEST_GROUP = 64
+"""GPUs that share one copy of the states, at most."""
+
+
+def shard_group(gpus: int, gpus_per_node: int = 8, most: int = LARGEST_GROUP) -> int:
     """Return how many GPUs share one copy of the states.
 
     The largest number up to `most` that divides them into equal groups of whole nodes, or into

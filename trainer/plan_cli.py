@@ -1,9 +1,19 @@
 """`assay plan`: what a run would need on a cluster (imports no torch)."""
 
+import math
+from typing import Any
+
 import click
 import msgspec
 
-from trainer.plan import CHINCHILLA_TOKENS_PER_PARAMETER, Cluster, Model, Plan, make_plan
+from trainer.plan import (
+    CHINCHILLA_TOKENS_PER_PARAMETER,
+    LARGEST_GROUP,
+    Cluster,
+    Model,
+    Plan,
+    make_plan,
+)
 from trainer.presets import PRESETS, preset_named
 from trainer.show import quantity
 
@@ -11,20 +21,44 @@ LARGEST_BATCH = 16 * 2**20
 """Tokens in the largest batch of Llama 3 405B (Grattafiori et al. 2024, section 3.4.1)."""
 
 
+MOST_TOKENS = 10**18
+"""Some ten thousand times what there is; larger numbers are slips, and leave JSON's integers."""
+
+
+class Number(click.FloatRange):
+    """A finite number from a range, which `nan` passes in click's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; what is none is a usage error."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number from {self.min:g} to {self.max:g}.", param, ctx)
+        return found
+
+
 @click.command("plan")
 @click.option("--preset", default="8b", show_default=True, help=f"One of {', '.join(PRESETS)}.")
 @click.option("--gpus", required=True, type=click.IntRange(1, 10_000_000), help="GPUs of the job.")
 @click.option(
-    "--sequence-length", type=click.IntRange(2), help="Tokens of a sequence.  [default: preset's]"
+    "--sequence-length",
+    type=click.IntRange(2, 1 << 22),
+    help="Tokens of a sequence.  [default: preset's]",
 )
 @click.option(
-    "--sequences-per-gpu", type=click.IntRange(1), default=1, help="On each GPU in a step."
+    "--sequences-per-gpu",
+    type=click.IntRange(1, 1 << 16),
+    default=1,
+    help="On each GPU in a step.",
 )
-@click.option("--tokens", type=click.IntRange(1), help="To train on.  [default: 20 a parameter]")
-@click.option("--tokens-owned", type=click.IntRange(1), help="Unique tokens that there are.")
-@click.option("--efficiency", type=click.FloatRange(0, 1, min_open=True), help="Of the kernels.")
-@click.option("--peak-tflops", type=click.FloatRange(0, min_open=True), help="Of one GPU, dense.")
-@click.option("--memory-gb", type=click.FloatRange(0, min_open=True), help="Of one GPU.")
+@click.option(
+    "--tokens", type=click.IntRange(1, MOST_TOKENS), help="To train on.  [default: 20 a parameter]"
+)
+@click.option(
+    "--tokens-owned", type=click.IntRange(1, MOST_TOKENS), help="Unique tokens that there are."
+)
+@click.option("--efficiency", type=Number(1e-4, 1), help="Of the kernels.")
+@click.option("--peak-tflops", type=Number(1e-3, 1e6), help="Of one GPU, dense.")
+@click.option("--memory-gb", type=Number(1e-3, 1e6), help="Of one GPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan_command(
     preset: str,
@@ -77,7 +111,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"model:       {quantity(plan.parameters)} parameters on {plan.gpus:,}"
         f" GPU{'s' if plan.gpus > 1 else ''}, {shared}",
         f"memory:      {plan.memory_gb_per_gpu:.1f} GB a GPU"
-        + ("" if plan.fits else ", MORE THAN THERE IS: use more GPUs or shorter sequences"),
+        + ("" if plan.fits else f", MORE THAN THERE IS: {_remedy(plan)}"),
         f"step:        {duration(plan.step_s)} for {quantity(plan.batch_tokens)} tokens (compute"
         f" {duration(plan.compute_s)}, communication beside it {duration(plan.communication_s)})",
         f"speed:       {quantity(plan.tokens_per_s)} tokens/s, MFU {plan.mfu:.1%}",
@@ -102,6 +136,15 @@ def plan_lines(plan: Plan) -> list[str]:
             " many GPUs need tensor, pipeline or context parallelism, which this plan does not know"
         )
     return lines
+
+
+def _remedy(plan: Plan) -> str:
+    """Say which number of GPUs would share the states more widely, if one would."""
+    if plan.shard_gpus == LARGEST_GROUP:
+        return "use shorter sequences, or GPUs with more memory"
+    if plan.gpus > LARGEST_GROUP:
+        return f"use a number of GPUs that is a multiple of {LARGEST_GROUP}, or shorter sequences"
+    return "use more GPUs or shorter sequences"
 
 
 def duration(seconds: float) -> str:

@@ -5,10 +5,12 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar, cast
 
 import msgspec
 import torch
@@ -17,11 +19,11 @@ from torch import nn
 from shards.atomic import write_atomic
 from shards.batches import open_batches
 from shards.dataset import TokenView
-from shards.errors import TrainingError
+from shards.errors import CorruptError, TrainingError
 from shards.loader import Batches
 from shards.torch import TorchLoader
-from trainer.begun import definitions_of, write_begun
-from trainer.checkpoint import Checkpoint, Found, load_checkpoint, prune_checkpoints
+from trainer.begun import BEGUN, definitions_of, write_begun
+from trainer.checkpoint import Checkpoint, load_checkpoint, load_step, prune_checkpoints
 from trainer.config import TrainConfig
 from trainer.data import Documents
 from trainer.device import (
@@ -35,7 +37,7 @@ from trainer.device import (
     wait_for,
 )
 from trainer.evaluate import Evaluation, evaluate
-from trainer.events import Event, add_event, cut_events
+from trainer.events import Event, add_event, cut_events, room_for
 from trainer.folder import LOCK
 from trainer.history import History, Times, rollback_point
 from trainer.loss import IGNORED
@@ -64,6 +66,8 @@ from trainer.sharded import (
 from trainer.sizes import flops_per_token
 from trainer.speed import Peak, peak
 from trainer.stragglers import RankTimes
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -104,19 +108,22 @@ class Run:
         device = choose_device(config)
         take_device(device)
         make_deterministic(config, device)
-        model = Transformer(
-            config.model,
-            view.dataset.vocab_size,
-            config.sequence_length,
-            eos=view.dataset.eos_id if config.document_masks else None,
-            recompute=config.recompute,
-        )
-        model.initialise(config.seed)
-        model.to(device)
+        cut = config.parallel == "fsdp2" and ranks.world_size > 1
+        with torch.device("meta") if cut else nullcontext():  # no rank ever has a whole model
+            model = Transformer(
+                config.model,
+                view.dataset.vocab_size,
+                config.sequence_length,
+                eos=view.dataset.eos_id if config.document_masks else None,
+                recompute=config.recompute,
+            )
         if config.compile:
             compile_blocks(model.blocks)
-        cut = config.parallel == "fsdp2" and ranks.world_size > 1
-        sums = shard(model, ranks.world_size) if cut else []
+        sums = shard(model, ranks.world_size, device) if cut else []
+        if cut:
+            model.to_empty(device=device)
+        model.initialise(config.seed)
+        model.to(device)
         loader = TorchLoader(batches_of(view, config, ranks), device)
         optimizers = build_optimizers(model, config)
         saver = Saver(folder, key, config, ranks, cut=cut)
@@ -136,18 +143,19 @@ class Run:
         )
         if cut:
             _check_folder(folder, ranks)
-        found = run._load(None)
+        found = run._loaded(partial(load_checkpoint, folder, key))
         if found:
             run._restore(found.entry, found.state)
         if ranks.first:
-            write_begun(folder, view, config, ranks.world_size)
+            with room_for(folder / BEGUN, run.step):
+                write_begun(folder, view, config, ranks.world_size)
             cut_events(folder, run.step)
             pinned = rollback_point(config, run.step)
             keep = config.keep_checkpoints
             prune_checkpoints(folder, key, keep, newest=run.step, pinned=pinned)
         for reason in found.refused if found else ():
             run.add_event(Event(run.step, "damaged", reason))
-            reporter.note(f"{reason}; the checkpoint of step {run.step} is taken instead")
+            reporter.note(f"{reason}; the run goes on from the checkpoint of step {run.step}")
         return run
 
     def train_step(self) -> tuple[Metrics, str | None]:
@@ -258,14 +266,14 @@ class Run:
                 total += value
         return total, norm_now
 
-    def evaluate(self, documents: Documents) -> Evaluation:
-        """Score documents, each rank its share of the batches."""
+    def evaluate(self, documents: Documents, heed: Callable[[], None] = lambda: None) -> Evaluation:
+        """Score documents, each rank its share of the batches; `heed` as in `evaluate`."""
         length = self.config.sequence_length
         with autocast(self.config, self.device):
             if not self.sharded:
-                return evaluate(self.model, documents, length, self.device, self.ranks)
+                return evaluate(self.model, documents, length, self.device, self.ranks, heed)
             with self.ranks.together():  # every rank needs the others for each batch
-                found = evaluate(self.model, documents, length, self.device)
+                found = evaluate(self.model, documents, length, self.device, heed=heed)
         reshard(self.model)
         return found
 
@@ -325,20 +333,19 @@ class Run:
             The step whose weights these are; None where there is nothing to go back to.
 
         Raises:
-            TrainingError: the checkpoint is gone.
-            CorruptError: it is damaged.
+            CorruptError: the checkpoint is damaged or gone; the message says whether the run can go
+                on from an older one.
         """
         point = rollback_point(self.config, self.step - 1)
         if point is None:
             return None
         self.saver.finish()
-        found = self._load(point)
-        if found is None:
-            raise TrainingError(
-                f"{self.folder}: step {self.step} is a spike, and the checkpoint of step {point},"
-                " to go back to, is gone; remove the folder to start the run again, or set"
-                " train.spike = 'skip', which is another run"
-            )
+        try:
+            found = self._loaded(partial(load_step, self.folder, self.key, point))
+        except CorruptError as error:
+            raise CorruptError(
+                f"step {self.step} is a spike, which goes back to step {point}: {error}"
+            ) from None
         self._restore_weights(found.state)
         now, then = self.history, msgspec.convert(found.state["history"], History)
         updates = (self.step - point) - (now.skipped - then.skipped)
@@ -347,13 +354,24 @@ class Run:
         now.guard = then.guard
         return point
 
-    def _load(self, step: int | None) -> Found | None:
-        """Return the checkpoint of a step or the newest good one, on every rank."""
+    def _loaded(self, load: Callable[..., T]) -> T:
+        """Return a checkpoint on every rank; what is wrong with it is raised on every rank, too.
+
+        Else the others would wait for a rank that has ended.
+        """
+        needs = partial(rollback_point, self.config)
         if self.sharded:
-            return load_checkpoint(self.folder, self.key, self.ranks, step=step)
-        found = load_checkpoint(self.folder, self.key, step=step) if self.ranks.first else None
-        shared: Found | None = self.ranks.share(found)
-        return shared
+            return load(self.ranks, needs=needs)
+        outcome: T | CorruptError | None = None
+        if self.ranks.first:
+            try:
+                outcome = load(needs=needs)
+            except CorruptError as error:
+                outcome = error
+        outcome = self.ranks.share(outcome)
+        if isinstance(outcome, CorruptError):
+            raise outcome
+        return cast("T", outcome)
 
     def _restore(self, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         self.step, self.times, self.resumed = checkpoint.step, checkpoint.times, checkpoint
@@ -373,7 +391,7 @@ class Run:
     def open_metrics(self, reporter: Reporter) -> IO[bytes]:
         """Open the metrics for appending, cut back to the step that the run goes on from."""
         if not self.ranks.first:
-            return Path(os.devnull).open("wb")
+            return Path(os.devnull).open("wb", buffering=0)
         rows = read_metrics(self.folder, self.step)
         lost = self.step - self.history.skipped - len(rows)
         if lost:
@@ -382,8 +400,10 @@ class Run:
                 " does not need them"
             )
         lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-        write_atomic(self.folder / METRICS, lines)
-        return (self.folder / METRICS).open("ab")
+        path = self.folder / METRICS
+        with room_for(path, self.step):
+            write_atomic(path, lines)
+        return path.open("ab", buffering=0)
 
 
 def clip(model: nn.Module, limit: float) -> torch.Tensor:

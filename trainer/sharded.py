@@ -54,8 +54,10 @@ class InOrder:
         output_tensor.copy_(total)
 
 
-def shard(model: Transformer, world_size: int) -> list[InOrder]:
+def shard(model: Transformer, world_size: int, device: torch.device) -> list[InOrder]:
     """Cut a model's matrices over all ranks, in place; returns what sums their gradients.
+
+    The model may be on the meta device, and get its memory, of its parts only, on `device` after.
 
     A stack of matrices (Q, K and V; gate and value) is cut along its rows, where the ranks divide
     them, and not into matrices: there are fewer of those than ranks. Gains stay whole on every
@@ -71,7 +73,7 @@ def shard(model: Transformer, world_size: int) -> list[InOrder]:
         return Shard(1 if stacked else 0)
 
     gains = {parameter for parameter in model.parameters() if parameter.ndim == 1}
-    mesh = init_device_mesh(model.embedding.device.type, (world_size,))
+    mesh = init_device_mesh(device.type, (world_size,))
     modules = [*model.blocks, model]
     sums = []
     for module in modules:

@@ -10,6 +10,9 @@ LOGIT_BYTES = 12
 """Bytes for each of them in bf16: products (2) and their fp32 copy (4) of a chunk, beside that copy
 (4) and the probabilities (2) of the chunk before it."""
 
+MUON_VALUES = 1 << 28
+"""Values (1 GiB in fp32) that go through Muon's Newton–Schulz at a time."""
+
 
 def loss_bytes(positions: int, vocabulary: int) -> int:
     """Return what the loss of so many positions takes on a GPU beside its gradients."""

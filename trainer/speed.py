@@ -28,6 +28,8 @@ over forward and backward (3)."""
 
 ROUNDS = 7
 MAX_ROWS = 2048
+MAX_FLOPS_CPU = 2e10
+"""In a round on a CPU, which takes about a second then; fewer rows of a large model do as well."""
 
 PEAKS = {
     "B200": 2250e12,
@@ -71,6 +73,9 @@ def peak(config: TrainConfig, device: torch.device) -> Peak:
 def product_rate(config: TrainConfig, device: torch.device) -> float:
     """Measure floating-point operations a second in an MLP's products: the best of some rounds."""
     rows = min(MAX_ROWS, config.batch_tokens // config.microbatches)
+    flops_per_row = 4 * config.model.dim * config.model.hidden
+    if device.type == "cpu":
+        rows = max(1, min(rows, int(MAX_FLOPS_CPU / flops_per_row)))
     torch.set_num_threads(config.threads)
     dtype = precision(config, device)
     x = torch.ones(rows, config.model.dim, device=device, dtype=dtype)
@@ -82,7 +87,7 @@ def product_rate(config: TrainConfig, device: torch.device) -> float:
         torch.mm(torch.mm(x, up.T), up)
         wait_for(device)
         best = min(best, time.perf_counter() - start)
-    return 4 * rows * config.model.dim * config.model.hidden / best
+    return rows * flops_per_row / best
 
 
 def expected_tokens_per_s(

@@ -121,7 +121,9 @@ class Watch:
         gone = [r for r, (a, b) in pairs if a == b and r != self.rank]
         behind = [r for r, count in enumerate(entered) if count < self._entered]
         if gone:
-            message = f"{_ranks(gone)} of {self.world_size} is gone: killed, or its machine is"
+            message = (
+                f"{_ranks(gone)} of {self.world_size} is gone: killed or frozen, or its machine is"
+            )
         elif behind:
             message = (
                 f"{_ranks(behind)} of {self.world_size} hangs: has not come to exchange"

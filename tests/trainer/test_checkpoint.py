@@ -1,11 +1,12 @@
 import math
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import CorruptError, TrainingError
@@ -13,6 +14,7 @@ from trainer.checkpoint import (
     Piece,
     commit_checkpoint,
     load_checkpoint,
+    load_step,
     prune_checkpoints,
     save_checkpoint,
     write_part,
@@ -80,10 +82,42 @@ def test_a_pinned_checkpoint_stays_does_not_count_and_can_be_asked_for(tmp_path)
         save_checkpoint(tmp_path, "key", number, STATE | {"step": number}, keep=9)
     prune_checkpoints(tmp_path, "key", 1, newest=3, pinned=1)
     assert names(tmp_path) == files(1) + files(3)
-    assert load_checkpoint(tmp_path, "key", step=1).entry.step == 1
-    assert load_checkpoint(tmp_path, "key", step=2) is None
+    assert load_step(tmp_path, "key", 1).entry.step == 1
+    with pytest.raises(CorruptError, match=r"00000002.json: is missing; run .* again: .* step 1$"):
+        load_step(tmp_path, "key", 2)
     prune_checkpoints(tmp_path, "key", 2, newest=3, pinned=3)
     assert names(tmp_path) == files(1) + files(3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sets(st.integers(1, 9), min_size=1), st.sets(st.integers(1, 9)))
+def test_a_checkpoint_is_taken_with_the_one_it_goes_back_to_if_any_is(good, flipped):
+    """As a model of it: the newest that is good with its multiple of 3; else the newest good."""
+
+    def needs(step):
+        return step - step % 3 or None
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for step in sorted(good | flipped):
+            save_checkpoint(folder, "key", step, STATE | {"step": step}, keep=9)
+        for step in flipped:
+            flip(folder / files(step)[0])
+        fine = good - flipped
+        whole = [step for step in fine if needs(step) in fine | {None}]
+        if not fine:
+            with pytest.raises(CorruptError, match="no good checkpoint is left"):
+                load_checkpoint(folder, "key", needs=needs)
+            return
+        found = load_checkpoint(folder, "key", needs=needs)
+        assert found.entry.step == found.state["step"] == max(whole or fine)
+        passed = [step for step in good | flipped if step > found.entry.step]
+        assert bool(found.refused) == bool(passed or not whole)
+        for step in {1, 4, 7} - fine:
+            older = max((other for other in whole if other < step), default=None)
+            advice = "no older one is good" if older is None else f"checkpoint of step {older}$"
+            with pytest.raises(CorruptError, match=advice):
+                load_step(folder, "key", step, needs=needs)
 
 
 def test_the_checkpoint_that_a_run_has_stays_though_its_manifest_cannot_be_read(pair, tmp_path):

@@ -1,4 +1,5 @@
 import os
+import pkgutil
 import shutil
 import signal
 
@@ -8,8 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from shards.errors import AssayError, DatasetError, RecipeError
+from tests.trainer.test_loop import without_facts
 from trainer.cli import study_command, train_command
+from trainer.events import Event, read_events
 from trainer.progress import Reporter
+from trainer.records import RunRecord, read_record
 from trainer.signals import PREEMPTED
 
 RECIPE = """
@@ -130,6 +134,75 @@ def test_a_scheduler_that_stops_a_run_gets_its_own_exit_code(call, monkeypatch, 
     result = call(command, *jobs)
     assert result.exit_code == 0
     assert "goes on from step 2" in result.stderr
+
+
+MOMENTS = {
+    "reading": ("trainer.data.read_documents", "before a step was taken"),
+    "beginning": ("trainer.run.build_optimizers", "before a step was taken"),
+    "validating": ("trainer.run.evaluate", "in the validation after the last of 3 steps"),
+    "finishing": ("trainer.loop.fit_and_score", "after the last of 3 steps"),
+    "recording": ("trainer.loop.write_record", "after the last of 3 steps"),
+}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_stop_at_any_moment_has_that_exit_code_and_loses_nothing(
+    call, tmp_path, monkeypatch, name, moment
+):
+    """Signals come in rows: torchrun passes on what its ranks got, too."""
+    place, words = MOMENTS[moment]
+    plain = ("--select", "split == 'train'", "--quiet", "--set=train.eval_every=0")
+    honest = pkgutil.resolve_name(place)
+
+    def stopped(*arguments, **options):
+        if moment != "validating" or counted.append(1) or len(counted) == 2:
+            for number in (name, "SIGTERM", name):
+                os.kill(os.getpid(), getattr(signal, number))
+        return honest(*arguments, **options)
+
+    counted = []
+    before = [signal.getsignal(getattr(signal, n)) for n in ("SIGTERM", "SIGUSR1", "SIGINT")]
+    with monkeypatch.context() as patched:
+        patched.setattr(place, stopped)
+        result = call(train_command, *plain)
+    assert result.exit_code == PREEMPTED, result.stderr
+    assert f"stopped: {name} {words}" in result.stderr.replace("\n", " ").replace("train: ", "")
+    after = [signal.getsignal(getattr(signal, n)) for n in ("SIGTERM", "SIGUSR1", "SIGINT")]
+    assert after == before
+    step = 0 if "before" in words else 3
+    assert read_events(tmp_path / "out") == [Event(step, "stopped", name)]
+    assert not (tmp_path / "out/run.json").exists()
+    assert call(train_command, *plain).exit_code == 0
+    assert read_events(tmp_path / "out") == []
+    stopped_run = read_record(tmp_path / "out/run.json", RunRecord)
+    shutil.rmtree(tmp_path / "out")
+    assert call(train_command, *plain).exit_code == 0
+    whole = read_record(tmp_path / "out/run.json", RunRecord)
+    assert without_facts(stopped_run) == without_facts(whole)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_when_all_is_done_changes_nothing(call, monkeypatch, name):
+    def late(record):
+        os.kill(os.getpid(), getattr(signal, name))
+        return "done"
+
+    monkeypatch.setattr("trainer.show.run_line", late)
+    result = call(train_command, "--quiet")
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+
+
+def test_a_stop_touches_no_folder_that_is_not_a_runs(call, tmp_path, monkeypatch):
+    def stopped(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").touch()
+    monkeypatch.setattr("trainer.data.open_tokens", stopped)
+    assert call(train_command, "--dry-run").exit_code == PREEMPTED
+    assert call(train_command).exit_code == PREEMPTED
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
 def test_study_prints_its_sentence_or_json(call):

@@ -3,11 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shards.config import decode, load_recipe
 from shards.errors import RecipeError
-from trainer.config import ModelConfig, TrainConfig
+from trainer.begun import definitions_of
+from trainer.config import DEFINITIONS, ModelConfig, TrainConfig
+from trainer.presets import PRESETS
 from trainer.study_config import StudyConfig
 
 
@@ -38,6 +41,14 @@ def test_defaults_decode_from_an_empty_recipe():
         ({"train": {"batch_size": 10**18}}, "train", TrainConfig, "train.batch_size .*<="),
         ({"train": {"threads": 10**5}}, "train", TrainConfig, "train.threads .*<= 4096"),
         ({"train": {"rank_timeout_s": 1e300}}, "train", TrainConfig, "rank_timeout_s .*<= 1000000"),
+        ({"train": {"rank_timeout_s": 0.001}}, "train", TrainConfig, "rank_timeout_s .*>= 2"),
+        (
+            {"train": {"warmup": 0.8, "decay": 0.9}},
+            "train",
+            TrainConfig,
+            "warmup 0.8 and decay 0.9",
+        ),
+        ({"train": {"warmup": 1}}, "train", TrainConfig, "warmup 1 and decay 0.4"),
         ({"train": {"window_mb": 10**20}}, "train", TrainConfig, "train.window_mb"),
         ({"train": {"window_mb": 10**18}}, "train", TrainConfig, "window_mb .*<= 1048576"),
         ({"study": {"control": "x"}}, "study", StudyConfig, r"^study.control = 'x': not one"),
@@ -99,3 +110,15 @@ def test_going_back_needs_a_rule_for_spikes_and_checkpoints(without):
     decode({"train": needs}, "train", TrainConfig)
     with pytest.raises(RecipeError, match="spike 'rollback' with spike_sigma"):
         decode({"train": needs | without}, "train", TrainConfig)
+
+
+def test_only_a_muon_that_works_in_parts_is_another_one():
+    small, large = TrainConfig(), TrainConfig(model=PRESETS["8b"].model)
+    assert definitions_of(small)["optimizer"] == DEFINITIONS["optimizer"] == "2"
+    assert definitions_of(large)["optimizer"] == "3"
+    assert definitions_of(msgspec.structs.replace(large, optimizer="adamw"))["optimizer"] == "2"
+
+
+def test_shares_that_fill_the_run_are_a_schedule():
+    assert TrainConfig(warmup=0.6, decay=0.4).decay == 0.4
+    assert TrainConfig(schedule="cosine", warmup=0.8, decay=0.9).warmup == 0.8  # has no decay

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +10,9 @@ from tests.trainer.conftest import VOCABULARY
 from trainer import evaluate as module
 from trainer.config import ModelConfig
 from trainer.data import read_documents
-from trainer.evaluate import _rows_that_fit, batch_tokens, evaluate, windows
+from trainer.evaluate import HEED_ROUNDS, _rows_that_fit, batch_tokens, evaluate, windows
 from trainer.model import Transformer
+from trainer.ranks import ALONE, Ranks
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=20), st.integers(2, 16))
@@ -52,6 +54,34 @@ def test_larger_batches_give_the_same_bits_up_to_rounding(dataset, monkeypatch):
     monkeypatch.setattr(module, "token_nats", lambda *args: calls.append(1) or nats(*args))
     assert np.allclose(evaluate(model, documents, 8).bits, small.bits, rtol=1e-5)
     assert len(calls) == 1
+
+
+def test_ranks_heed_between_the_same_batches_and_the_result_stays(dataset, monkeypatch):
+    monkeypatch.setattr(module, "batch_tokens", lambda _: 64)
+    torch.set_num_threads(1)
+
+    class Last(Ranks):
+        rank, world_size = 2, 3
+
+    model = Transformer(ModelConfig(dim=16, layers=1, heads=2), VOCABULARY, 8)
+    model.initialise(1)
+    documents = read_documents(dataset, "split == 'valid'")
+    calls, seen = {}, []
+    for ranks in (ALONE, *(type("R", (Last,), {"rank": r})() for r in range(3))):
+        seen = calls.setdefault((ranks.world_size, ranks.rank), [])
+        result = evaluate(model, documents, 8, ranks=ranks, heed=lambda seen=seen: seen.append(1))
+        if ranks is ALONE:
+            assert np.array_equal(result.bits, evaluate(model, documents, 8).bits)
+    batches = len(calls[1, 0])
+    assert batches > 3 * HEED_ROUNDS
+    for rank in range(3):
+        assert len(calls[3, rank]) == -(-batches // (3 * HEED_ROUNDS))
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, documents, 8, heed=stop)
 
 
 def test_a_uniform_model_needs_log_v_bits_for_every_token(dataset):

@@ -43,6 +43,7 @@ def test_every_rank_of_ddp_has_all_and_one_of_fsdp2_its_share():
 def test_what_changes_what():
     assert of(1, optimizer="muon").moments < of(1).moments
     assert of(1, optimizer="muon").working > of(1).working
+    assert of(64, optimizer="muon", parallel="fsdp2").working < 12e9  # no rank has all updates
     assert of(1, precision="fp32").activations == 2 * of(1).activations
     assert of(1, microbatches=32).activations == 2 * of(1).activations
     assert of(1, checkpoint_async=False).copy == 0

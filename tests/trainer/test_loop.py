@@ -1,13 +1,15 @@
 import math
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from shards.errors import TrainingError
+from shards.errors import CorruptError, TrainingError
 from trainer import saving
 from trainer.checkpoint import load_checkpoint
 from trainer.config import TrainConfig
@@ -17,6 +19,7 @@ from trainer.folder import LOCK, claim
 from trainer.loop import run_key, train
 from trainer.parallel import PARENT
 from trainer.progress import Reporter
+from trainer.ranks import Ranks
 from trainer.records import METRICS, RUN, read_metrics, read_valid
 from trainer.run import Run
 from trainer.signals import Stopped
@@ -276,6 +279,42 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run(run, tiny, tmp_path, 
     assert rest.seen[0] == 4
 
 
+def full_disk(*_):
+    return Path("/dev/full").open("ab", buffering=0)
+
+
+@pytest.mark.parametrize("file", ["metrics", "events", "valid.npz", "begun"])
+def test_a_disk_that_is_full_for_anything_else_says_for_what_and_costs_no_result(
+    run, tiny, tmp_path, monkeypatch, file
+):
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    poison(monkeypatch, {5}, math.nan)
+    whole = run("whole", tiny())
+    with monkeypatch.context() as patched:
+        match file:
+            case "metrics":
+                patched.setattr(Run, "open_metrics", full_disk)
+                words = r"metrics\.jsonl: cannot be written at step 1: No space left"
+            case "events":
+                (tmp_path / "full").mkdir()
+                (tmp_path / "full" / LOCK).touch()
+                (tmp_path / "full/events.jsonl").symlink_to("/dev/full")
+                patched.setattr("trainer.run.cut_events", lambda *_: None)
+                words = r"events\.jsonl: cannot be written at step 5: No space left"
+            case "begun":
+                patched.setattr("trainer.run.write_begun", fails)
+                words = r"begun\.json: cannot be written at step 0: No space left"
+            case _:
+                patched.setattr("trainer.loop.write_valid", fails)
+                words = r"valid\.npz: cannot be written at step 12: No space left"
+        with pytest.raises(TrainingError, match=f"{words} .*; make room and run the same"):
+            run("full", tiny())
+    (tmp_path / "full/events.jsonl").unlink(missing_ok=True)
+    assert without_facts(run("full", tiny())) == without_facts(whole)
+
+
 def test_writing_on_the_side_changes_nothing(run, tiny):
     aside = run("aside", tiny())
     assert run("in-line", tiny(checkpoint_async=False)).valid_sha256 == aside.valid_sha256
@@ -337,6 +376,20 @@ def test_a_spike_is_skipped_where_the_recipe_says_so(run, tiny, tmp_path, monkey
     assert event.detail.startswith("loss 50 > mean ")
 
 
+def test_weights_that_are_cut_are_never_whole_in_memory(dataset, tiny, tmp_path, monkeypatch):
+    class Two(Ranks):
+        world_size = 2
+
+    def seen(model, world_size, device):
+        assert {p.device.type for p in model.parameters()} == {"meta"}
+        raise StopIteration
+
+    monkeypatch.setattr("trainer.run.shard", seen)
+    config = tiny(parallel="fsdp2", microbatches=2)
+    with pytest.raises(StopIteration):
+        Run.begin(dataset.select(TRAIN), config, tmp_path, "key", Reporter(quiet=True), Two())
+
+
 def test_a_gpu_whose_memory_is_full_says_what_helps(run, tiny, monkeypatch):
     def full(self, inputs, targets):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
@@ -344,6 +397,10 @@ def test_a_gpu_whose_memory_is_full_says_what_helps(run, tiny, monkeypatch):
     monkeypatch.setattr(Run, "_gradient", full)
     with pytest.raises(TrainingError, match=r"step 1: .*2\.00 GiB\.; raise train\.microbatches"):
         run("a", tiny())
+
+
+def keeping_two(config):
+    return msgspec.structs.replace(config, keep_checkpoints=2)
 
 
 def rolling(tiny, **changes):
@@ -392,9 +449,71 @@ def test_what_a_spike_cannot_go_back_to(run, tiny, tmp_path, monkeypatch):
     poison(monkeypatch, {70}, 50.0)
     run("none", rolling(tiny, checkpoint_every=80))  # none before it: its batch alone is skipped
     assert [event.kind for event in read_events(tmp_path / "none")] == ["skipped"]
-    monkeypatch.setattr("trainer.run.load_checkpoint", lambda *_, **__: None)
-    with pytest.raises(TrainingError, match="the checkpoint of step 60, to go back to, is gone"):
-        run("gone", rolling(tiny))
+
+
+class Loser(Interrupter):
+    """Damages the checkpoint of step 80 after a step, as a disk would."""
+
+    def __init__(self, at, folder):
+        super().__init__(0)
+        self.damage_at, self.folder = at, folder
+
+    def step(self, step, loss, tokens_per_s):
+        super().step(step, loss, tokens_per_s)
+        if step == self.damage_at:
+            flip(self.folder / "checkpoint-00000080.0-of-1.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("harm", "file"), [(flip, "0-of-1.safetensors"), (flip, "json"), (Path.unlink, "json")]
+)
+def test_a_run_goes_on_from_before_a_damaged_place_to_go_back_to(
+    run, tiny, tmp_path, monkeypatch, harm, file
+):
+    poison(monkeypatch, {90}, 50.0)
+    config = rolling(tiny, steps=96)
+    whole = run("whole", config)
+    with pytest.raises(Stopped):
+        run("hit", keeping_two(config), Interrupter(85, signal.SIGTERM))
+    harm(tmp_path / f"hit/checkpoint-00000080.{file}")
+    rest = Notes(0)
+    assert without_facts(run("hit", config, rest)) == without_facts(whole)
+    assert rest.seen[0] == 61
+    assert "to which a spike after step 85 would go back" in rest.notes[0]
+    assert read_events(tmp_path / "hit")[-1].kind == "rolled_back"
+
+
+def test_damage_that_a_spike_finds_says_what_starting_again_does(run, tiny, tmp_path, monkeypatch):
+    poison(monkeypatch, {90}, 50.0)
+    config = rolling(tiny, steps=96)
+    whole = run("whole", config)
+    with pytest.raises(CorruptError, match=r"step 90 is a spike.* again: .* of step 60$"):
+        run("hit", config, Loser(85, tmp_path / "hit"))
+    rest = Interrupter(0)
+    assert without_facts(run("hit", config, rest)) == without_facts(whole)
+    assert rest.seen[0] == 61
+
+
+def test_without_an_older_checkpoint_the_run_goes_on_until_it_spikes(
+    run, tiny, tmp_path, monkeypatch
+):
+    """A spike may never come; if it does there is nothing but to start again."""
+    config = rolling(tiny, steps=96)
+    whole = run("whole", config)
+    for spikes in ({90}, set()):
+        with monkeypatch.context() as patch:
+            poison(patch, spikes, 50.0)
+            with pytest.raises(Stopped):
+                run("hit", config, Interrupter(85, signal.SIGTERM))
+            flip(tmp_path / "hit/checkpoint-00000080.0-of-1.safetensors")
+            rest = Interrupter(0)
+            if spikes:
+                with pytest.raises(CorruptError, match=r"no older one is good: remove .*hit to"):
+                    run("hit", config, rest)
+                shutil.rmtree(tmp_path / "hit")
+            else:
+                assert without_facts(run("hit", config, rest)) == without_facts(whole)
+            assert rest.seen[0] == 86
 
 
 def test_only_where_it_decides_the_result_does_a_spike_rule_count(dataset, valid, tiny):

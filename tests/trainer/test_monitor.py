@@ -52,7 +52,8 @@ def test_a_run_can_be_scraped_while_it_trains_and_its_port_is_free_after(
     assert values["assay_step"] == "4.0"
     assert float(values["assay_tokens_per_s"]) > 0
     assert float(values["assay_mfu"]) > 0
-    assert float(values['assay_valid_bpb{source="one"}']) > 0
+    assert float(values["assay_valid_bpb"]) > 0
+    assert float(values['assay_valid_bpb_by_source{source="one"}']) > 0
     typed = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(typed) == len(set(typed)) == len(HELP) - 2  # all but those of many ranks
     with socket.socket() as again:

@@ -66,6 +66,28 @@ def test_muon_treats_a_stack_as_its_matrices():
     assert torch.allclose(turned.T, stack[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("most", [1, 3 * 96 * 96, 10 * 96 * 96])
+@pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+def test_muon_takes_the_same_step_in_any_parts(monkeypatch, most, activation):
+    def stepped():
+        torch.set_num_threads(1)  # then bit for bit
+
+        config = ModelConfig(dim=96, layers=3, heads=2, kv_heads=1, activation=activation)
+        model = Transformer(config, 20, 8)
+        model.initialise(0)
+        muon, _ = build_optimizers(model, TrainConfig(model=config))
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(2):
+            for parameter in muon.param_groups[0]["params"]:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            muon.step()
+        return muon.param_groups[0]["params"]
+
+    together = stepped()
+    monkeypatch.setattr("trainer.optim.MUON_VALUES", most)
+    assert all(map(torch.equal, stepped(), together))
+
+
 def test_a_muon_update_has_the_stated_rms():
     parameter = nn.Parameter(torch.zeros(16, 64))
     parameter.grad = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))

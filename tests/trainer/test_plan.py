@@ -183,6 +183,57 @@ def test_the_command_prints_json_or_lines():
     assert "MORE THAN THERE IS" in call("--gpus", "1", "--memory-gb", "24").stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--efficiency", "nan"),
+        ("--efficiency", "1e-300"),
+        ("--peak-tflops", "nan"),
+        ("--peak-tflops", "inf"),
+        ("--peak-tflops", "1e-300"),
+        ("--memory-gb", "nan"),
+        ("--sequence-length", "99999999"),
+        ("--sequences-per-gpu", "99999999"),
+        ("--tokens", str(10**19)),
+        ("--tokens-owned", str(10**19)),
+    ],
+)
+def test_what_is_no_number_or_far_too_large_is_a_usage_error(option, value):
+    result = call("--gpus", "8", option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+
+
+def test_the_largest_of_everything_is_a_plan():
+    most = ("--gpus", "10000000", "--sequence-length", str(1 << 22), "--tokens", str(10**18))
+    result = call(*most, "--sequences-per-gpu", str(1 << 16), "--json")
+    assert msgspec.json.decode(result.stdout)["batch_tokens"] == 10**7 << 38
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**13))
+def test_a_run_takes_its_whole_steps(gpus, tokens):
+    plan = make_plan(LLAMA_8B, Cluster(gpus=gpus), tokens=tokens)
+    if plan.goodput:
+        assert plan.days * 86_400 * plan.goodput == pytest.approx(plan.steps * plan.step_s)
+    assert 0 <= plan.steps * plan.batch_tokens - tokens < plan.batch_tokens
+
+
+@pytest.mark.parametrize(
+    ("gpus", "remedy"),
+    [
+        ("4", "more GPUs or shorter"),
+        ("61", "more GPUs or shorter"),
+        ("128", "shorter sequences, or GPUs with more memory"),
+        ("99991", "that is a multiple of 64, or"),
+        ("99992", "that is a multiple of 64, or"),
+    ],
+)
+def test_states_that_cannot_be_shared_say_how_many_gpus_could(gpus, remedy):
+    said = call("--gpus", gpus, "--memory-gb", "1").stdout
+    assert "MORE THAN THERE IS: use " in said
+    assert remedy in said
+
+
 def test_an_unknown_preset_is_named():
     with pytest.raises(RecipeError, match=r"--preset '9b'; did you mean '8b'"):
         raise call("--gpus", "8", "--preset", "9b").exception

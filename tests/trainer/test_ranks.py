@@ -14,11 +14,19 @@ import torch
 
 from shards.errors import RecipeError, TrainingError
 from tests.trainer import rank_faults
-from tests.trainer.test_loop import Interrupter, same, without_facts, without_times
+from tests.trainer.test_loop import (
+    Interrupter,
+    flip,
+    poison,
+    same,
+    without_facts,
+    without_times,
+)
 from trainer import ranks as module
 from trainer import watch
 from trainer.checkpoint import load_checkpoint
 from trainer.data import read_documents
+from trainer.events import Event, read_events
 from trainer.loop import train
 from trainer.progress import Reporter
 from trainer.ranks import ALONE, join_ranks
@@ -124,6 +132,61 @@ def test_two_ranks_then_one_then_two_end_as_one(ranks, alone, config, tmp_path, 
     assert "goes on from step 8" in said[0]
     assert said[1] == ""
     assert_same_run(tmp_path, "one", "many")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_ranks_stop_together_before_the_first_step_and_after_the_last(
+    ranks, alone, config, tmp_path, parallel
+):
+    """A signal reaches rank 1 alone, while it is made and while it validates."""
+    config = msgspec.structs.replace(config, parallel=parallel)
+    alone(config, "one")
+    for fault, words, step in (
+        ("stop-begin:1:0", "SIGTERM before a step was taken", 0),
+        ("stop-end:1:0", "SIGTERM in the validation after the last of 12 steps", 12),
+    ):
+        codes, said = ranks(2, config, "many", fault)
+        assert codes == [PREEMPTED] * 2, said
+        assert all(words in text for text in said)
+        assert read_events(tmp_path / "many")[-1] == Event(step, "stopped", "SIGTERM")
+    codes, said = ranks(2, config, "many", "stop-finish:0:0")  # the other has done its part
+    assert codes == [PREEMPTED, 0], said
+    assert read_events(tmp_path / "many")[-1] == Event(12, "stopped", "SIGTERM")
+    assert ranks(2, config, "many")[0] == [0, 0]
+    assert read_events(tmp_path / "many") == []
+    assert_same_run(tmp_path, "one", "many")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_ranks_go_back_from_a_spike_to_the_weights_of_one(
+    ranks, alone, config, tmp_path, monkeypatch, parallel
+):
+    rolling = {"spike": "rollback", "spike_sigma": 6.0, "checkpoint_every": 20, "steps": 76}
+    config = msgspec.structs.replace(config, parallel=parallel, eval_every=40, **rolling)
+    with monkeypatch.context() as patched:
+        poison(patched, {70}, 50.0)
+        assert alone(config, "one").facts["undone_steps"] == 9
+    codes, said = ranks(2, config, "many", "spike:0:70")
+    assert codes == [0, 0], said
+    assert "step 70 skipped: loss 50 > mean" in said[0]
+    assert "back to the weights of step 60" in said[0]
+    assert_same_run(tmp_path, "one", "many")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_no_rank_waits_for_one_that_finds_every_checkpoint_damaged(
+    ranks, alone, config, tmp_path, parallel
+):
+    config = msgspec.structs.replace(config, parallel=parallel)
+    with pytest.raises(Stopped):
+        alone(config, "hit", Interrupter(5, signal.SIGTERM))
+    for file in (tmp_path / "hit").glob("*.safetensors"):
+        flip(file)
+    codes, said = ranks(2, config, "hit")
+    assert codes == [1, 1]
+    for text in said:
+        assert "no good checkpoint is left: remove" in text
+        assert "rank 0 of 2 failed" not in text  # each says it itself
 
 
 def test_a_killed_rank_is_named_and_torchrun_goes_on_to_the_same_result(

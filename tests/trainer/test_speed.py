@@ -18,6 +18,15 @@ def test_the_rate_is_that_of_the_fastest_round(monkeypatch):
     assert speed.product_rate(CONFIG, CPU) == 2 * 2 * 64 * 32 * 128 / 2.0
 
 
+def test_a_large_model_is_measured_by_fewer_rows_on_a_cpu(monkeypatch):
+    rows = []
+    mm = torch.mm
+    monkeypatch.setattr(speed, "MAX_FLOPS_CPU", 4 * 32 * 128 * 5)
+    monkeypatch.setattr(speed.torch, "mm", lambda a, b: rows.append(len(a)) or mm(a, b))
+    assert speed.product_rate(CONFIG, CPU) > 0
+    assert set(rows) == {5}
+
+
 def test_a_cpu_is_measured_and_a_gpu_has_a_data_sheet(monkeypatch):
     monkeypatch.setattr(speed, "product_rate", lambda config, device: 5.0)
     assert peak(CONFIG, CPU) == (5.0, "measured products of the model's shapes")

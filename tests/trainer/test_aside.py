@@ -1,0 +1,109 @@
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.trainer.test_loop import Interrupter, Killed, Notes, without_facts
+from trainer.aside import make_room
+from trainer.data import read_documents
+from trainer.folder import LOCK
+from trainer.loop import run_key, train_on_ranks
+from trainer.progress import Reporter
+from trainer.ranks import ALONE
+from trainer.signals import Stopped
+
+
+@pytest.fixture
+def run(dataset, tmp_path):
+    valid = read_documents(dataset, "split == 'valid' and dropped == ''", 400)
+    view = dataset.select("split == 'train'")
+
+    def run_in(name, config, reporter=None):
+        reporter = reporter or Reporter(quiet=True)
+        return train_on_ranks(
+            view, valid, config, tmp_path / name, reporter, ALONE, keep_others=True
+        )
+
+    run_in.key = lambda config: run_key(view, valid, config)
+    return run_in
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_mistyped_seed_loses_nothing(run, tiny, tmp_path):
+    whole = run("whole", tiny())
+    with pytest.raises(Stopped):
+        run("a", tiny(), Interrupter(8, signal.SIGTERM))
+    notes = Notes(0)
+    other = run("a", tiny(seed=9, steps=6), notes)
+    assert other.seed == 9
+    assert "held another run (steps = 12 there, 6 here, seed = 1 there, 9 here)" in notes.notes[0]
+    assert str(tmp_path / "a" / "replaced-") in notes.notes[0]
+    rest = Notes(0)
+    assert without_facts(run("a", tiny(), rest)) == without_facts(whole)
+    assert rest.seen == [9, 10, 11, 12]
+    assert "held another run (steps = 6 there" in rest.notes[0]  # put aside in turn
+    again = Notes(0)
+    assert run("a", tiny(seed=9, steps=6), again) == other  # and is finished when it comes back
+    assert again.seen == []
+
+
+def test_a_run_without_a_checkpoint_is_replaced(run, tiny, tmp_path):
+    with pytest.raises(OSError, match="killed"):
+        run("a", tiny(), Killed(2))
+    notes = Notes(0)
+    run("a", tiny(seed=2), notes)
+    assert notes.notes == []
+    assert not list((tmp_path / "a").glob("replaced-*"))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_move_that_is_cut_off_anywhere_is_finished_by_the_next(
+    run, tiny, tmp_path, monkeypatch, back
+):
+    """Either command may be the next one: it finds its own run whole, and the other is kept."""
+
+    class Cut(BaseException):
+        pass
+
+    config, other = tiny(tensorboard=False), tiny(seed=9)
+    run("a", config)
+    (tmp_path / "a/tensorboard").mkdir()
+    (tmp_path / "a/tensorboard/events").touch()
+    before = [name for name in names(tmp_path / "a") if name != LOCK]
+    rename = Path.rename
+    folder, keys = tmp_path / "a", (run.key(config), run.key(other))
+    for survived in range(len(before)):
+        if back:
+            make_room(folder, keys[1], other)
+        left = [survived]
+
+        def stop(path, target, left=left):
+            if not left[0]:
+                raise Cut
+            left[0] -= 1
+            return rename(path, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "rename", stop)
+            with pytest.raises(Cut):
+                make_room(folder, keys[not back], config if back else other)
+        if survived % 2:
+            make_room(folder, keys[1], other)
+            (aside,) = folder.glob("replaced-*")
+            assert names(folder) == [LOCK, *(f"{aside.name}/{name}" for name in before)]
+        make_room(folder, keys[0], config)
+        assert [name for name in names(folder) if name != LOCK] == before
+
+
+def test_other_data_is_said_too(run, tiny, tmp_path):
+    run("a", tiny())
+    assert "another run (of other data)" in make_room(tmp_path / "a", "0" * 64, tiny())
+    changed = msgspec.structs.replace(tiny(), steps=3)
+    run("b", tiny())
+    (tmp_path / "b/begun.json").unlink()
+    said = make_room(tmp_path / "b", "0" * 64, changed)
+    assert "another run (of other settings or data)" in said
