@@ -3,34 +3,20 @@
 Resiliparse (Bevendorff et al. 2018) is the extra `web`: `pip install assay-corpus[web]`. It is
 loaded with the first page, so WET files do without it. Its version is part of what decides a text.
 
-Two of its costs have no bound of their own, so pages get one. Its search for the main content
-takes the square of a page's depth, 15 s for 20,000 nested elements: of a page deeper than
-`DEEPEST`, which no layout needs, all of the text is taken. And each line of a list is indented by
-its depth: lists that could be indented to more than `INDENTED` times the page are taken as blocks.
-Depths are those of the parsed tree: stray end tags, comments and attributes cannot hide them.
+Some of its costs have no bound of their own, so pages get one (`bounds.py`).
 """
 
 import codecs
 import re
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pipelines.readers.bounds import bounded
 from pipelines.readers.codings import PageError, brotli
 from pipelines.readers.http import Page
 from pipelines.readers.sniff import binary
 from shards.errors import PlatformError
-
-DEEPEST = 1000
-
-INDENTED = 4
-"""Bytes of indentation that a byte of a page may become, where that is not less than 64 KiB."""
-
-_INDENTED_ALWAYS = 64 << 10
-_DEEPEST_LIST = 32
-_INDENT = 2
-"""Spaces of each list around a line."""
 
 SURELY_UTF8 = 6
 """So many characters that are not ASCII, in bytes that are all UTF-8, are no chance."""
@@ -47,8 +33,6 @@ _PYTHONS = re.compile(
 """Codecs of Python that are character sets. Others decode in the square of the length (punycode,
 idna: an hour for 10 MB), undo escapes, or belong to one machine.
 """
-
-_LIST = re.compile(r"<(/?)[uo]l(?=[\s/>])", re.IGNORECASE)
 
 
 def page_text(page: Page) -> str:
@@ -77,8 +61,8 @@ def page_text(page: Page) -> str:
         raise PageError("not_text", fault)
     text = _decode(page, encoding)
     if page.kind != "text/plain":
-        bounded, shallow = _bounded(text, html.HTMLTree.parse)
-        text = html2text.extract_plain_text(bounded, main_content=shallow, alt_texts=False)
+        tame, shallow = bounded(text, html.HTMLTree.parse)
+        text = html2text.extract_plain_text(tame, main_content=shallow, alt_texts=False)
     if not text.strip():
         raise PageError("empty_text", "the page has no main content")
     return _without_surrogates(text)
@@ -141,36 +125,3 @@ def _is_mostly_utf8(body: bytes) -> bool:
 def _without_surrogates(text: str) -> str:
     """Replace lone surrogates, which are no UTF-8, by question marks."""
     return text.encode(errors="replace").decode()
-
-
-def _bounded(text: str, parse: Callable[[str], Any]) -> tuple[Any, bool]:
-    """Return a page, as a tree or text, that is extracted in bounded time and to bounded size.
-
-    Args:
-        text: the page.
-        parse: makes its tree.
-
-    Returns:
-        The page, lists as blocks if they are too deep, and whether its main content can be looked
-        for.
-    """
-    tags = text.count("<")
-    lines = tags + text.count("\n")  # each of `pre` is indented
-    lists = min(
-        _DEEPEST_LIST,
-        max(INDENTED * len(text), _INDENTED_ALWAYS) // (_INDENT * max(lines, 1)),
-    )
-    tree = None
-    if len(_LIST.findall(text)) > lists:
-        tree = parse(text)
-        if _has(tree, " ".join([":is(ul,ol)"] * (lists + 1))):
-            text, tree = _LIST.sub(r"<\1div", text), None
-    if tags <= DEEPEST:
-        return text if tree is None else tree, True
-    tree = parse(text) if tree is None else tree
-    return tree, not _has(tree, ">".join("*" * (DEEPEST + 1)))
-
-
-def _has(tree: Any, selector: str) -> bool:
-    """Tell whether a tree has an element that a CSS selector names."""
-    return tree.document.query_selector(selector) is not None

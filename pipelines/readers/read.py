@@ -13,7 +13,7 @@ from pipelines.readers.parquet import read_rows
 from pipelines.readers.ranges import Range
 from pipelines.readers.rows import Record, bad_record, batches
 from pipelines.readers.streams import Gap, Piece, gzip_pieces, plain_pieces
-from pipelines.readers.warc import warc_records
+from pipelines.readers.warc import RECORD_MAGIC, warc_records
 from pipelines.readers.zstd import zstd_pieces
 
 BATCH_BYTES = 8 << 20
@@ -79,10 +79,11 @@ def _pieces(file: BinaryIO, range_: Range) -> Iterator[Piece]:
     """Open the stream at the byte before the range, or at 0."""
     before = max(range_.start - 1, 0)
     file.seek(0)
+    is_warc = range_.format == "warc"
     if range_.compression == "gzip":
-        return gzip_pieces(file)
+        return gzip_pieces(file, RECORD_MAGIC if is_warc else b"")
     if range_.compression == "zstd":
-        return zstd_pieces(file, range_.offset, before)
+        return zstd_pieces(file, range_.offset, before, resume_anywhere=is_warc)
     return plain_pieces(file, before)
 
 

@@ -12,8 +12,12 @@ a record: real crawls have wrong lengths, missing line ends and members cut off.
 beyond the end of the file is such a place too, and so is one behind which no record begins while a
 line inside begins one: the record is a row, and reading goes on behind its head, or at that line,
 so that it hides no other. Where content goes on behind its length, the record is a row too, and no
-page that was cut in the middle. Content of up to `max_bytes` is held in memory until that is known;
-larger, it goes by, and where its length was wrong the file is read a second time (`cursor.py`).
+page that was cut in the middle. Where the stream is damaged a row says so, whatever rows are before
+it: it goes on at the next gzip member or zstd frame that can be found, or nothing behind is read.
+A record that its crawler cut (`WARC-Truncated`) or of which a first segment is there
+(`WARC-Segment-Number`) is a document as it stands. Content of up to `max_bytes` is held in memory
+until that is known; larger, it goes by, and where its length was wrong the file is read a second
+time (`cursor.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +25,15 @@ from collections.abc import Callable, Iterator
 from pipelines.readers.codings import PageError
 from pipelines.readers.cursor import Cursor
 from pipelines.readers.http import TEXT, Page, content_type, parse_response
+from pipelines.readers.jsonl import BOM
 from pipelines.readers.rows import Record
-from pipelines.readers.streams import Piece
+from pipelines.readers.streams import Gap, Piece
 
 ToText = Callable[[Page], str]
 """Makes the text of a page; raises `PageError` where there is none."""
 
-_MAGIC = b"WARC/"
+RECORD_MAGIC = b"WARC/"
+"""Begins every record."""
 _MAX_HEADERS = 1000
 _DOCUMENTS = ("response", "conversion", "resource")
 _UTF8 = (None, "utf-8", "utf8", "us-ascii")
@@ -54,23 +60,30 @@ def warc_records(
     """
     cursor = Cursor(open_pieces)
     lost = False  # a row was yielded for what is being skipped
+    told: Gap | None = None  # the gap that a row was yielded for
     while True:
         start = cursor.position
         line = cursor.line()
+        if line is not None and start == 0:
+            line = line.removeprefix(BOM)
         if line is None:
             if cursor.gap is None:
                 return
-            if not lost:
-                yield start, b"", Record(None, None, None, b"", *cursor.gap[:2])
+            if cursor.gap != told:
+                # Never at the next record's place: a checksum fails where its content has ended.
+                place = start - (start > 0 and start == cursor.gap.resume)
+                yield place, b"", Record(None, None, None, b"", *_end(cursor))
             lost = cursor.resume()
             if not lost:
                 return
-        elif line.startswith(_MAGIC):
+        elif line.startswith(RECORD_MAGIC):
             lost = False
             item = _record(cursor, start, max_bytes, to_text)
             if item is not None:
                 yield item
                 lost = item[2].error in _LOST
+                if cursor.gap is not None and item[2].error == cursor.gap.reason:
+                    told = cursor.gap
         elif line.strip() and not lost:
             lost = True
             detail = f"no record begins at byte {start}: {line[:60]!r}"
@@ -81,6 +94,16 @@ _LOST = {"corrupt_warc", "truncated_warc", "truncated_gzip", "corrupt_gzip"} | {
     "truncated_zstd",
     "corrupt_zstd",
 }
+
+
+def _end(cursor: Cursor) -> tuple[str, str]:
+    """Say why the stream ends where it does, and what becomes of what is behind."""
+    if cursor.gap is None:
+        return "truncated_warc", "the file ends"
+    reason, detail, resume = cursor.gap
+    if resume is None and reason.startswith("corrupt"):
+        detail += "; nothing behind it can be read"
+    return reason, detail
 
 
 def _record(  # noqa: PLR0911 - one return for each way to be no document
@@ -95,7 +118,7 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
     def bad(reason: str, detail: str) -> _Item:
         return start, b"", Record(id_, None, url, b"", reason, detail)
 
-    end, where = cursor.gap[:2] if cursor.gap else ("truncated_warc", "the file ends")
+    end, where = _end(cursor)
     if not complete:
         return bad(end, f"{where}, in the head of a record")
     stated = headers.get("content-length", "")
@@ -110,7 +133,7 @@ def _record(  # noqa: PLR0911 - one return for each way to be no document
     beyond = cursor.end is not None and behind + size > cursor.end
     inside = None if beyond else cursor.wrong(size, held=held)
     if cursor.end is not None and behind + size > cursor.end:
-        end, where = cursor.gap[:2] if cursor.gap else ("truncated_warc", "the file ends")
+        end, where = _end(cursor)
         left = cursor.end - behind
         if cursor.position > behind and (cursor.gap is None or cursor.gap.resume is None):
             cursor.back(behind)

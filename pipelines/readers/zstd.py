@@ -3,6 +3,9 @@
 Walking the headers, without decoding, finds where frames begin and what they hold: a file of many
 frames can be read by many workers. Decoding block by block bounds memory (a block holds at most
 128 KiB), finds a clipped file exactly, and loses nothing that stands before a damaged block.
+
+A file whose frames need a dictionary is read where its first frame is a skippable one that holds
+it, as it is or compressed (IIPC, "Use of Zstandard in WARC files"; ArchiveTeam's files).
 """
 
 import itertools
@@ -19,6 +22,9 @@ MAX_WINDOW_BYTES = 128 << 20
 """Largest window that is decoded, as in the zstd command (`--long=27`): a worker's memory."""
 
 _MAX_BLOCK_BYTES = 128 << 10
+_DICTIONARY_FRAME = b"\x5d\x2a\x4d\x18"
+_DICTIONARY_MAGIC = b"\x37\xa4\x30\xec"
+_MAX_DICTIONARY_BYTES = 16 << 20
 
 
 class Frame(NamedTuple):
@@ -35,7 +41,7 @@ class _Header(NamedTuple):
     window_bytes: int
     content_bytes: int | None
     has_checksum: bool
-    has_dictionary: bool
+    dictionary: int
 
 
 class _DamageError(Exception):
@@ -53,9 +59,12 @@ def walk_frames(path: str, file: BinaryIO, size: int) -> list[Frame]:
     that happens; `zstd_pieces` reports it.
 
     Raises:
-        InputError: a frame needs a dictionary, or a window above `MAX_WINDOW_BYTES`.
+        InputError: a frame needs a dictionary that is not the file's own, or a window above
+            `MAX_WINDOW_BYTES`.
     """
     frames: list[Frame] = []
+    own = _own_dictionary(file)
+    known = {0, own.dict_id()} if own is not None else {0}
     file.seek(0)
     try:
         while True:
@@ -63,7 +72,7 @@ def walk_frames(path: str, file: BinaryIO, size: int) -> list[Frame]:
             header = _read_header(file)
             if header is None:
                 return frames
-            _refuse(path, offset, header)
+            _refuse(path, offset, header, known)
             frames.append(Frame(offset, header.content_bytes))
             last = False
             while not last:
@@ -75,22 +84,28 @@ def walk_frames(path: str, file: BinaryIO, size: int) -> list[Frame]:
         return frames
 
 
-def zstd_pieces(file: BinaryIO, offset: int, position: int) -> Iterator[Piece]:
+def zstd_pieces(
+    file: BinaryIO, offset: int, position: int, *, resume_anywhere: bool = False
+) -> Iterator[Piece]:
     """Yield the content of a zstd file from the frame at byte `offset` on.
 
     Args:
         file: the file.
         offset: where a frame begins, in bytes of the file.
         position: where its content begins, in decompressed bytes.
+        resume_anywhere: go on behind a damaged frame that does not state its content size, too;
+            positions go on by the bytes of the file, one for each of the frame.
 
     Gaps: `corrupt_zstd` where a block does not decode or a checksum differs (the stream goes on
     at the next frame if the damaged one states its content size) or where no frame begins, and
     `truncated_zstd` where the file ends inside a frame.
     """
+    own = _own_dictionary(file)
     file.seek(offset)
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    decompressor = zstandard.ZstdDecompressor(dict_data=own, max_window_size=MAX_WINDOW_BYTES)
     frames = 0
     while True:
+        at = file.tell()
         try:
             header = _read_header(file, allow_end=frames > 0)
         except _DamageError as damage:
@@ -106,6 +121,10 @@ def zstd_pieces(file: BinaryIO, offset: int, position: int) -> Iterator[Piece]:
         for piece in content:
             if isinstance(piece, Gap):
                 resume = None if known is None or piece.resume is None else begin + known
+                if resume_anywhere and piece.resume is not None:
+                    # A size that is less than what was decoded is damaged itself.
+                    ahead = position + file.tell() - at
+                    resume = ahead if resume is None or resume < position else resume
                 yield Gap(piece.reason, piece.detail, resume)
                 if resume is None:
                     return
@@ -201,7 +220,7 @@ def _read_header(file: BinaryIO, *, allow_end: bool = True) -> _Header | None:
         window_bytes=window_bytes,
         content_bytes=content_bytes if size else None,
         has_checksum=bool(bits & 0x04),
-        has_dictionary=any(dictionary),
+        dictionary=int.from_bytes(dictionary, "little"),
     )
 
 
@@ -216,12 +235,38 @@ def _read_block_header(file: BinaryIO) -> tuple[bool, int, bytes]:
     return last, 1 if kind == 1 else size, raw
 
 
-def _refuse(path: str, offset: int, header: _Header) -> None:
-    """Raise for frames that are intact but cannot be decoded here."""
-    if header.has_dictionary:
+def _own_dictionary(file: BinaryIO) -> zstandard.ZstdCompressionDict | None:
+    """Return the dictionary with which a file begins; None if it does not begin with one."""
+    file.seek(0)
+    head = file.read(8)
+    size = int.from_bytes(head[4:], "little")
+    if head[:4] != _DICTIONARY_FRAME or size > _MAX_DICTIONARY_BYTES:
+        return None
+    data = file.read(size)
+    if data.startswith(ZSTD_MAGIC):
+        decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+        try:
+            with decoder.stream_reader(data) as reader:
+                data = reader.read(_MAX_DICTIONARY_BYTES)
+        except zstandard.ZstdError:
+            return None
+    if not data.startswith(_DICTIONARY_MAGIC):
+        return None
+    own = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT)
+    try:
+        zstandard.ZstdDecompressor(dict_data=own).decompressobj()
+    except zstandard.ZstdError:  # what follows the first bytes is none
+        return None
+    return own
+
+
+def _refuse(path: str, offset: int, header: _Header, known: set[int]) -> None:
+    """Raise for frames that are intact but cannot be decoded here; `known` are dictionaries."""
+    if header.dictionary not in known:
         raise InputError(
-            f"{path}: the zstd frame at byte {offset} was compressed with a dictionary;"
-            " decompress the file with it first"
+            f"{path}: the zstd frame at byte {offset} was compressed with the dictionary"
+            f" {header.dictionary}, which the file does not begin with; decompress the file with it"
+            " first"
         )
     if header.window_bytes > MAX_WINDOW_BYTES:
         raise InputError(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.readers.bounds import DEEPEST, INDENTED
 from pipelines.readers.codings import PageError
-from pipelines.readers.html import DEEPEST, INDENTED, definition, page_text
+from pipelines.readers.html import definition, page_text
 from pipelines.readers.http import Page
 from shards.errors import PlatformError
 

@@ -1,4 +1,6 @@
 import gzip
+import io
+import zlib
 
 import pytest
 import zstandard
@@ -6,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.readers import cursor, read
+from pipelines.readers.streams import gzip_pieces
 from pipelines.readers.warc import warc_records
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
@@ -347,3 +350,109 @@ def test_a_record_with_a_right_length_is_found_behind_any_wrong_ones(parts, max_
         assert [error is None for error in found.values()] == [
             not wrong for wrong, _ in [*parts, (False, 0)]
         ]
+
+
+LOOK_ALIKE = bytes(range(48, 123)) * 3
+MANY = [record("response", PAGE + b"page %d " % n + LOOK_ALIKE * (n % 5), n) for n in range(12)]
+
+
+@given(st.integers(0, 11), st.integers(0, 10**6), st.integers(0, 7), st.sampled_from([50, 10**6]))
+def test_a_flipped_bit_costs_no_other_record_of_a_file_of_members(which, at, bit, max_bytes):
+    members = [bytearray(gzip.compress(part, mtime=0)) for part in MANY]
+    members[which][at % len(members[which])] ^= 1 << bit
+    file = io.BytesIO(b"".join(members))
+
+    def pieces():
+        file.seek(0)
+        return gzip_pieces(file, b"WARC/")
+
+    items = list(warc_records(pieces, max_bytes, to_text))
+    positions = [place for place, _, _ in items]
+    assert positions == sorted(set(positions))
+    rows = [made for _, _, made in items]
+    whole = {(place, made.id): made for place, made in parse(b"".join(MANY), max_bytes)}
+    for (_, id_), made in whole.items():
+        if id_ != f"urn:uuid:{which}":
+            assert made in rows
+    try:  # whatever is lost has its reason
+        member = zlib.decompressobj(wbits=31)
+        damaged = member.decompress(members[which]) != MANY[which] or not member.eof
+    except zlib.error:
+        damaged = True
+    reasons = {made.error for made in rows} & {"corrupt_gzip", "truncated_gzip"}
+    assert bool(reasons) == damaged
+
+
+@pytest.mark.parametrize(
+    "broken", [b"garbage", gzip.compress(MANY[0])[:60] + b"\xff" * 9], ids=["", "cut"]
+)
+def test_behind_damage_nothing_is_lost_without_a_row(memory, monkeypatch, broken):
+    """Also where lines that are no record, which are a row, come before it."""
+    monkeypatch.setattr(read, "page_text", to_text)
+    junk = gzip.compress(b"no record\r\nat all\r\n")
+    for behind in (b"", gzip.compress(b"one of another kind")):
+        data = gzip.compress(MANY[1]) + junk + broken + behind
+        rows = memory.rows("a.warc.gz", data)
+        assert [row["error"] for row in rows] == [None, "corrupt_warc", "corrupt_gzip"]
+        assert "; nothing behind it can be read" in rows[2]["detail"]
+        (_, lines, gap, two) = memory.rows("a.warc.gz", data + gzip.compress(MANY[2]))
+        at = len(data)
+        assert (lines["error"], gap["error"]) == ("corrupt_warc", "corrupt_gzip")
+        assert f"with the member that begins at byte {at} of the file" in gap["detail"]
+        assert (two["id"], two["error"]) == ("urn:uuid:2", None)
+
+
+def test_damage_that_runs_into_the_next_member_hides_it_not(memory, monkeypatch):
+    monkeypatch.setattr(read, "page_text", to_text)
+    stored = bytearray(gzip.compress(MANY[0], 0, mtime=0))
+    at = stored.index(b"WARC/") - 4  # the block's length
+    stored[at : at + 4] = b"\x00\x04\xff\xfb"  # 1024: two records and a half
+    rows = memory.rows("a.warc.gz", bytes(stored) + b"".join(map(gzip.compress, MANY[1:])))
+    assert [row["id"] for row in rows if not row["error"]][-11:] == [
+        f"urn:uuid:{n}" for n in range(1, 12)
+    ]
+    assert "corrupt_gzip" in [row["error"] for row in rows]
+
+
+def test_many_damaged_members_are_read_in_linear_work(monkeypatch):
+    """Each is found in the one before it, and ends where all of them do."""
+    monkeypatch.setattr("pipelines.readers.streams._READ_AGAIN_BYTES", 1 << 20)
+    head = gzip.compress(b"", mtime=0)[:10]
+    nested = (head + b"\x00\xff\xff\x00\x00WARC/1.0\r\n") * 20_000
+    read_bytes = [0]
+
+    class Counting(io.BytesIO):
+        def read(self, size=-1):
+            data = super().read(size)
+            read_bytes[0] += len(data)
+            return data
+
+    file = Counting(nested)
+    rows = [made for _, _, made in warc_records(lambda: gzip_pieces(file, b"WARC/"), 99, to_text)]
+    assert {made.error for made in rows} <= {"corrupt_gzip", "truncated_gzip", "corrupt_warc"}
+    assert read_bytes[0] <= 60 * len(nested)
+
+
+@pytest.mark.parametrize("size", [True, False])
+def test_a_damaged_frame_costs_no_other_record_of_a_file_of_frames(memory, monkeypatch, size):
+    monkeypatch.setattr(read, "page_text", to_text)
+    compressor = zstandard.ZstdCompressor(write_content_size=size, write_checksum=True)
+    frames = [bytearray(compressor.compress(part)) for part in MANY]
+    for place in (-1, 40):  # the checksum; the content
+        damaged = list(map(bytearray, frames))
+        damaged[3][place] ^= 0xFF
+        rows = memory.rows("a.warc.zst", b"".join(damaged))
+        assert len({row["position"] for row in rows}) == len(rows)
+        assert {row["id"] for row in rows if not row["error"]} >= {
+            f"urn:uuid:{n}" for n in range(12) if n != 3
+        }
+        assert "corrupt_zstd" in [row["error"] for row in rows]
+
+
+def test_a_byte_order_mark_hides_no_record(memory, monkeypatch):
+    monkeypatch.setattr(read, "page_text", to_text)
+    rows = memory.rows("a.warc", b"\xef\xbb\xbf" + CRAWL[2] + CRAWL[4])
+    assert [(row["position"], row["error"]) for row in rows] == [
+        (0, None),
+        (len(CRAWL[2]) + 3, None),
+    ]

@@ -102,9 +102,65 @@ def test_frames_that_cannot_be_decoded_are_refused_by_name():
         2048, [LINES[i : i + 300] for i in range(0, 40000, 300)]
     )
     data = zstandard.ZstdCompressor(dict_data=dictionary).compress(LINES)
-    with pytest.raises(InputError, match=r"x\.zst: .* byte 0 was compressed with a dictionary"):
+    number = dictionary.dict_id()
+    refused = rf"x\.zst: .* byte 0 was compressed with the dictionary {number}, which the file"
+    with pytest.raises(InputError, match=refused):
         walk(data)
     parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=30, enable_ldm=False)
     wide = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     with pytest.raises(InputError, match=r"window of 1024 MiB .* above 128 MiB; .*--long=27"):
         walk(wide.compress(b"a") + wide.flush())
+
+
+@pytest.mark.parametrize("pack", [bytes, zstandard.compress])
+@pytest.mark.parametrize("write_id", [True, False])
+def test_a_file_that_begins_with_its_dictionary_is_read_with_it(pack, write_id):
+    dictionary = zstandard.train_dictionary(
+        2048, [LINES[i : i + 300] for i in range(0, 40000, 300)]
+    )
+    own = pack(dictionary.as_bytes())
+    compressor = zstandard.ZstdCompressor(dict_data=dictionary, write_dict_id=write_id)
+    frames = [compressor.compress(LINES[at : at + 2000]) for at in range(0, 8000, 2000)]
+    head = b"\x5d\x2a\x4d\x18" + len(own).to_bytes(4, "little") + own
+    data = head + b"".join(frames)
+    found = walk(data)
+    assert [at.content_bytes for at in found] == [2000] * 4
+    assert split(zstd_pieces(io.BytesIO(data), 0, 0)) == (LINES[:8000], [])
+    assert split(zstd_pieces(io.BytesIO(data), found[2].offset, 4000)) == (LINES[4000:8000], [])
+    if write_id:
+        other = zstandard.train_dictionary(2048, [LINES[i : i + 99] for i in range(0, 40000, 99)])
+        stranger = zstandard.ZstdCompressor(dict_data=other).compress(LINES)
+        with pytest.raises(InputError, match=f"with the dictionary {other.dict_id()}, which the"):
+            walk(data + stranger)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        b"",
+        b"no dictionary",
+        b"\x37\xa4\x30\xec\1\0\0\0 none",
+        zstandard.compress(b"none"),
+        zstandard.compress(LINES)[:40],
+    ],
+)
+def test_a_skippable_frame_that_holds_no_dictionary_is_skipped(own):
+    data = b"\x5d\x2a\x4d\x18" + len(own).to_bytes(4, "little") + own + frame(LINES)
+    assert split(zstd_pieces(io.BytesIO(data), 0, 0)) == (LINES, [])
+    assert [at.content_bytes for at in walk(data)] == [len(LINES)]
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_behind_any_damaged_frame_the_stream_goes_on_where_it_may(flip, size, checksum):
+    frames = [frame(LINES[at : at + 3000], size=size, checksum=checksum) for at in (0, 3000, 6000)]
+    damaged = bytearray(frames[1])
+    flip %= 8 * len(damaged)
+    damaged[flip // 8] ^= 1 << flip % 8
+    data = frames[0] + damaged + frames[2]
+    last = 0
+    for piece in zstd_pieces(io.BytesIO(data), 0, 0, resume_anywhere=True):
+        if isinstance(piece, Gap) and piece.resume is not None:
+            assert piece.resume >= last
+            last = piece.resume
+        elif not isinstance(piece, Gap):
+            last += len(piece)
