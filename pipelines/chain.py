@@ -176,8 +176,9 @@ def _run_stage(stage: Stage) -> int:
         [sys.executable, "-m", "pipelines", *stage.arguments],
         preexec_fn=_end_with_parent,  # noqa: PLW1509 (this process has no threads)
     )
-    # ^C reaches every process of the terminal, SIGTERM this one alone.
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    # ^C reaches every process of the terminal, these this one alone.
+    stops = (signal.SIGTERM, signal.SIGUSR1)
+    before = {stop: signal.signal(stop, lambda *_: process.terminate()) for stop in stops}
     try:
         code = process.wait()
         return code if code >= 0 else 128 - code  # killed by a signal: as a shell says it
@@ -185,7 +186,8 @@ def _run_stage(stage: Stage) -> int:
         process.wait()  # it got the same signal and says how to resume
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.markup import escape
 
-from shards.config import Table, decode, load_recipe
+from shards.config import Table, decode, did_you_mean, load_recipe
 from shards.console import console, quiet_option, recipe_options
 from shards.errors import AssayError, RecipeError
 from shards.manifest import MANIFEST
@@ -299,14 +299,19 @@ def _arm_name(study: StudyConfig, select: str | None, arm: str | None) -> str:
     name = arm or study.control
     undecided = study.random_like is None and name.startswith("random-")  # `open_arm` knows
     if name not in study.arm_names and not undecided:
-        raise RecipeError(f"--arm {name!r}: the recipe's study has the arms {study.arm_names}")
+        known = did_you_mean(name, tuple(study.arm_names), "arms")
+        raise RecipeError(f"--arm {name!r}: not one of the study's{known}")
     return name
 
 
 def _check_syntax(study: StudyConfig, *more: str) -> None:
     """Check that selections are expressions; whether their columns exist only a dataset can say."""
-    for expression in (*study.expressions, *more):
-        columns(expression)
+    named = [*study.named_expressions.items(), *(("--select", expression) for expression in more)]
+    for key, expression in named:
+        try:
+            columns(expression)
+        except RecipeError as error:
+            raise RecipeError(f"{key}: {error}") from None
 
 
 def _not_read(data: Path) -> str:

@@ -41,7 +41,8 @@ from trainer.records import (
     VALID,
     Metrics,
     RunRecord,
-    read_record,
+    read_run,
+    sealed,
     write_record,
     write_valid,
 )
@@ -89,7 +90,7 @@ def finished(folder: Path, key: str) -> RunRecord | None:
     path = folder / RUN
     if not path.exists():
         return None
-    record = read_record(path, RunRecord)
+    record = read_run(path)
     return record if record.run_key == key else None
 
 
@@ -334,7 +335,7 @@ def _finish(
         valid_sha256 = write_valid(run.folder, evaluation.bits, evaluation.bytes)
     history = run.history
     trained = config.total_steps * config.batch_tokens
-    record = RunRecord(
+    unsealed = RunRecord(
         run_key=run.key,
         dataset_id=view.dataset.dataset_id,
         tokenizer_sha256=view.dataset.metadata.tokenizer_sha256,
@@ -376,6 +377,7 @@ def _finish(
             "ranks": run.rank_times.facts(),
         },
     )
+    record = sealed(unsealed)
     prune_checkpoints(run.folder, run.key, keep=1)
     with room_for(run.folder / RUN, run.step):
         write_record(run.folder / RUN, record)

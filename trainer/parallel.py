@@ -11,19 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from shards.errors import TrainingError
 from trainer.progress import Bars
-from trainer.records import read_progress
-from trainer.signals import PREEMPTED
+from trainer.records import METRICS, read_progress
+from trainer.signals import PREEMPTED, StopFlag, Stopped, stop_signals
 
 POLL_SECONDS = 0.25
-STOPPED = (130, PREEMPTED)
-"""Exit codes of a run that was told to stop (^C, a signal) and has written its checkpoint."""
+INTERRUPTED = 130
+"""Exit code of a run that ^C stopped; it has written its checkpoint."""
+
+STOPPED = (PREEMPTED, -signal.SIGTERM, -signal.SIGUSR1)
+"""Exit codes of a run that something else told to stop: with a checkpoint, or before its first."""
 
 PARENT = "ASSAY_STUDY_PID"
 """Environment variable that tells a run which process started it."""
@@ -42,6 +43,8 @@ class _Running(NamedTuple):
     job: Job
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
+    before: int = 0
+    """When its metrics were last written before it started: see `_written`."""
 
 
 def default_jobs(threads: int) -> int:
@@ -65,28 +68,58 @@ def run_jobs(jobs: list[Job], at_once: int, bars: Bars) -> None:
 
     Raises:
         TrainingError: a run failed or was killed, with its name and its own message.
-        KeyboardInterrupt: SIGINT or SIGTERM came; every run has written its checkpoint.
+        Stopped: SIGTERM or SIGUSR1 came, to this process or to a run; the runs have stopped, each
+            with its checkpoint.
+        KeyboardInterrupt: likewise, for SIGINT.
     """
     waiting = list(jobs)
     running: list[_Running] = []
-    try:
-        with _terminate_as_interrupt():
+    with stop_signals() as flag:
+        try:
             while waiting or running:
-                while waiting and len(running) < at_once:
+                while waiting and len(running) < at_once and not flag.signal:
                     running.append(_start(waiting.pop(0), bars))
                 time.sleep(POLL_SECONDS)
+                _raise_signal(flag, running, waiting)
                 for run in list(running):
-                    bars.update(run.job.name, *read_progress(run.job.folder))
+                    if _written(run.job) != run.before:
+                        bars.update(run.job.name, *read_progress(run.job.folder))
                     if run.process.poll() is not None:
                         running.remove(run)
                         _check(run)
-    except BaseException:
-        _stop(running)
-        raise
+            _raise_signal(flag, running, waiting)  # one that came with the last run's end
+        except BaseException:
+            # Signals are still held: Slurm's SIGTERM after its warning must not end the waiting.
+            _stop(running)
+            raise
+
+
+def _raise_signal(flag: StopFlag, running: list[_Running], waiting: list[Job]) -> None:
+    """Raise what a signal asks for, if one came."""
+    if flag.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if flag.signal:
+        names = ", ".join(run.job.name for run in running) or "no run"
+        raise Stopped(
+            f"{flag.signal.name} with {names} under way and {len(waiting)} to come: what was"
+            " trained is in their checkpoints"
+        )
+
+
+def _written(job: Job) -> int:
+    """Return when the run's metrics were written last, ns; 0 if never.
+
+    Until the run writes some they are of what it goes on from, or of a run that it replaces.
+    """
+    try:
+        return (job.folder / METRICS).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _start(job: Job, bars: Bars) -> _Running:
     bars.begin(job.name, job.steps)
+    before = _written(job)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the run is over)
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *job.arguments],
@@ -96,7 +129,7 @@ def _start(job: Job, bars: Bars) -> _Running:
         # Out of reach of the terminal's ^C: a run that is signalled twice does not checkpoint.
         start_new_session=True,
     )
-    return _Running(job, process, errors)
+    return _Running(job, process, errors, before)
 
 
 def _check(run: _Running) -> None:
@@ -107,8 +140,10 @@ def _check(run: _Running) -> None:
         said = errors.read().decode(errors="replace").strip()
     if code == 0:
         return
-    if code in STOPPED:
+    if code == INTERRUPTED:
         raise KeyboardInterrupt
+    if code in STOPPED:
+        raise Stopped(f"run {run.job.name} was told to stop, and the others after it")
     if code < 0:
         name = signal.Signals(-code).name
         raise TrainingError(
@@ -127,17 +162,3 @@ def _stop(running: list[_Running]) -> None:
     for run in running:
         run.process.wait()
         run.errors.close()
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like ^C while runs are under way."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from shards.atomic import write_atomic
 from shards.errors import CorruptError
+from shards.hashing import stable_hash
 from trainer.config import TrainConfig
 from trainer.study_config import StudyConfig
 from trainer.study_records import (
@@ -86,7 +87,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     `unique_tokens` of them for the first time, out of `available_tokens` in the selection; `epochs`
     = tokens / available. `baselines` were fitted to what the run read. `draw` says what of `select`
     it read: "all", or in words what is listed in `documents.npz` (`shards/view_file.py`).
-    `facts` holds what may differ between two equal runs: time, speed, versions.
+    `facts` holds what may differ between two equal runs: time, speed, versions. `seal` is a hash of
+    all the rest, empty in records of an older Assay (`read_run`).
     """
 
     format: int = 1
@@ -115,6 +117,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     baselines: Baselines
     valid_sha256: str
     checkpoint_sha256: str
+    seal: str = ""
     facts: dict[str, Any] = {}
 
     @property
@@ -270,6 +273,31 @@ def read_record(path: Path, type_: type[S]) -> S:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError(f"{path}: not a {type_.__name__}: {error}; remove it") from None
+
+
+def sealed(record: RunRecord) -> RunRecord:
+    """Return the record with its seal."""
+    return msgspec.structs.replace(record, seal=_seal(msgspec.to_builtins(record)))
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run's record, as it was written: baselines and curves are in no other file.
+
+    Raises:
+        CorruptError: the file is not such a record, or something changed it.
+    """
+    record = read_record(path, RunRecord)
+    if record.seal and record.seal != _seal(msgspec.json.decode(path.read_bytes())):
+        raise CorruptError(
+            f"{path}: is not as it was written (its seal is of other values); remove {path.parent}"
+            " to run it again"
+        )
+    return record
+
+
+def _seal(plain: dict[str, Any]) -> str:
+    """Return the hash of a record's file; of the file, so that a later field breaks no seal."""
+    return stable_hash({key: plain[key] for key in plain if key not in {"seal", "facts"}})
 
 
 def read_metrics(folder: Path, until: int) -> list[Metrics]:

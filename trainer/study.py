@@ -12,6 +12,7 @@ import msgspec
 
 from shards.atomic import write_atomic
 from shards.config import did_you_mean
+from shards.console import console
 from shards.dataset import TokenDataset, TokenView
 from shards.errors import RecipeError, TrainingError
 from trainer.config import TrainConfig
@@ -25,9 +26,10 @@ from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
 from trainer.study_overlap import decontaminate
 from trainer.study_records import OverlapResult, SweepResult
+from trainer.study_replace import make_way
 from trainer.study_report import study_markdown
 from trainer.study_result import Runs, compare
-from trainer.study_sweep import run_sweep
+from trainer.study_sweep import TUNED, run_sweep, sweep_jobs
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def open_study(dataset: TokenDataset, study: StudyConfig, train_config: TrainCon
     """
     _check_settings(study, train_config)
     valid = _read_valid(dataset, study, train_config)
-    study = with_random(dataset, study)
+    study = with_random(dataset, study, _budget(train_config))
     arms = open_arms(dataset, study, _budget(train_config))
     for name, select in study.arms.items():
         check_apart(dataset, select, study.valid, f"study.arms.{name}")
@@ -86,7 +88,7 @@ def open_arm(
         RecipeError: as `open_study`, or the study has no such arm.
     """
     if name not in study.arm_names and name.startswith(RANDOM):
-        study = with_random(dataset, study)
+        study = with_random(dataset, study, _budget(train_config))
     if name not in study.arm_names:
         known = did_you_mean(name, tuple(study.arm_names), "arms")
         raise RecipeError(f"arm {name!r}: not one of the study's{known}")
@@ -183,6 +185,8 @@ def tune(
     """
     if study.sweep is None:
         return train_config, None
+    todo = sweep_jobs(data.sweep_views, data.valid, study, train_config, out, ())
+    warn_of_replaced(data, todo, train_config, out, TUNED)
     return run_sweep(data.sweep_views, data.valid, study.sweep, train_config, out, reporter)
 
 
@@ -195,6 +199,7 @@ def run_study(
         TrainingError, CorruptError, KeyboardInterrupt: from a run (see `trainer.loop.train`).
     """
     tuned, swept = tune(data, study, train_config, out, reporter)
+    warn_of_replaced(data, open_runs(data, study, tuned, out, ()), tuned, out)
     records: dict[str, list[RunRecord]] = {name: [] for name in study.arm_names}
     for seed, arms in data.by_seed.items():
         config = msgspec.structs.replace(tuned, seed=seed)
@@ -208,6 +213,15 @@ def run_study(
     write_record(out / STUDY, record)
     write_atomic(out / STUDY_TEXT, study_markdown(record).encode())
     return record
+
+
+def warn_of_replaced(
+    data: StudyData, todo: list[Job], config: TrainConfig, out: Path, own: tuple[str, ...] = ()
+) -> None:
+    """Say which finished runs of another study `todo` will replace: see `make_way`."""
+    said = make_way(todo, config, data.valid.digest(), data.dataset.dataset_id, out, own)
+    if said:
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
 
 
 def open_runs(

@@ -1,6 +1,6 @@
 """From a study's recipe to the documents of each arm and seed, all of one tokens dataset."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -60,13 +60,16 @@ def open_arms(
     return {seed: opened.arms(budget, seed) for seed in seeds or study.seeds}
 
 
-def with_random(dataset: TokenDataset, study: StudyConfig) -> StudyConfig:
+def with_random(dataset: TokenDataset, study: StudyConfig, budget: int) -> StudyConfig:
     """Return the study with its `random_like`; one that the recipe leaves out is chosen here.
 
-    Of the selections and bands that hold fewer tokens than the control, the one that holds the
-    fewest gets a random subset: what less data does by itself is seen there best, and a subset for
-    each would double the study. None where no arm is smaller, and with `budget = "unique"`, where
-    all are of one size.
+    Of the selections, bands, mixtures and probes that hold fewer tokens than the control, the one
+    that holds the fewest gets a random subset: what less data does by itself is seen there best,
+    and a subset for each would double the study. None where no arm is smaller, and with
+    `budget = "unique"`, where all are of one size. Curricula and repeat arms need none: see
+    `study_controls.without_random`.
+
+    Mixtures have a draw of their own for each seed, a few documents apart: the first seed decides.
 
     Raises:
         RecipeError: as `open_arms`.
@@ -75,7 +78,7 @@ def with_random(dataset: TokenDataset, study: StudyConfig) -> StudyConfig:
         return study
     smallest = None
     if study.budget != "unique":
-        smallest = _Opened(Catalogue(dataset), study).smallest()
+        smallest = _Opened(Catalogue(dataset), study).smallest(budget)
     return msgspec.structs.replace(study, random_like=[] if smallest is None else [smallest])
 
 
@@ -101,12 +104,15 @@ class _Opened:
             self._plain[name], self._selections[name] = mask, study.arms[pool]
         self._cell, self._cells = catalogue.cells(study.cells, self._plain[study.control])
 
-    def smallest(self) -> str | None:
-        """Return the selection or band with the fewest tokens; None if the control has no more.
+    def smallest(self, budget: int) -> str | None:
+        """Return the arm with the fewest tokens, each document counted once (see `with_random`).
 
-        One whose name a random subset could not take, or that is named as one, is passed over.
+        None if the control has no more. One whose name a random subset could not take, or that is
+        named as one, is passed over.
         """
         sizes = {name: self._all.tokens(mask) for name, mask in self._plain.items()}
+        for name, _, copies in self._mixed(budget, self._study.seeds[0]):
+            sizes[name] = self._all.tokens(copies > 0)
         names = self._study.arm_names
         smaller = [
             name
@@ -123,9 +129,8 @@ class _Opened:
         chosen: dict[str, Mask | Ints] = dict(self._plain)
         orders: dict[str, tuple[Floats, int]] = {}
         selections = dict(self._selections)
-        for name, mix in study.mixtures.items():
-            pool, key = mix.of or study.control, f"study.mixtures.{name}"
-            chosen[name] = self._mixture(mix.weights, pool, budget, seed, key)
+        for name, pool, copies in self._mixed(budget, seed):
+            chosen[name] = copies
             selections[name] = selections[pool]
         for name, course in study.curricula.items():
             pool = course.of or study.control
@@ -145,7 +150,7 @@ class _Opened:
             orders[name] = values, course.stages
         for name in study.random_subsets:
             arm, pool = f"random-{name}", study.control
-            wanted = everything.tokens(self._plain[name])
+            wanted = everything.tokens(np.asarray(chosen[name], np.bool_))
             what = f"study.random_like = {name!r}: arm {pool}"
             chosen[arm] = everything.draw(self._plain[pool], wanted, what, seed)
             selections[arm] = selections[pool]
@@ -153,10 +158,6 @@ class _Opened:
             arm, pool = f"repeat-{times}", study.repeat_of or study.control
             wanted, what = -(-budget // times), f"study.repeats = {times}: arm {pool}"
             chosen[arm] = everything.draw(self._plain[pool], wanted, what, seed)
-            selections[arm] = selections[pool]
-        for arm, weights in self._probes().items():
-            pool = (study.probes.of if study.probes else None) or study.control
-            chosen[arm] = self._mixture(weights, pool, budget, seed, f"study.probes: {arm}")
             selections[arm] = selections[pool]
         if study.budget == "unique":
             masks = {name: np.asarray(mask, np.bool_) for name, mask in chosen.items()}
@@ -189,6 +190,17 @@ class _Opened:
         }
         held = np.asarray(copies, np.uint16)
         return Arm(view, view.documents, self._all.tokens(mask), held, shares)
+
+    def _mixed(self, budget: int, seed: int) -> Iterator[tuple[str, str, Ints]]:
+        """Yield name, pool and copies of each document, int64[N], of all mixtures and probes."""
+        study = self._study
+        for name, mix in study.mixtures.items():
+            pool, key = mix.of or study.control, f"study.mixtures.{name}"
+            yield name, pool, self._mixture(mix.weights, pool, budget, seed, key)
+        for name, weights in self._probes().items():
+            pool = (study.probes.of if study.probes else None) or study.control
+            key = f"study.probes: {name}"
+            yield name, pool, self._mixture(weights, pool, budget, seed, key)
 
     def _mixture(
         self, weights: dict[str, float], pool: str, budget: int, seed: int, key: str

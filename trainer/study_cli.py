@@ -7,8 +7,9 @@ import msgspec
 
 from shards.atomic import write_atomic
 from shards.console import console
-from shards.errors import DatasetError, TrainingError
+from shards.errors import CorruptError, DatasetError, TrainingError
 from trainer.records import STUDY, StudyRecord, read_record
+from trainer.study_records import BEFORE
 
 _FOLDER = click.Path(path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -105,7 +106,10 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     for names, where in ((change.only_a, "A"), (change.only_b, "B")):
         if names:
             click.echo(f"only in {where}: {', '.join(names)}")
-    for answer in ("confirmed", "direction only", "open", "contradicted"):
+    if change.shared_seeds:
+        seeds = ", ".join(map(str, change.shared_seeds))
+        click.echo(f"A and B share the seeds {seeds} on one dataset: no independent evidence")
+    for answer in ("confirmed", "direction only", "open", "contradicted", "same runs"):
         if names := [name for name, arm in change.arms.items() if arm.answer == answer]:
             click.echo(f"{answer}: {', '.join(names)}")
 
@@ -119,7 +123,17 @@ def read_study(folder: Path) -> StudyRecord:
     """
     for path in (folder / STUDY, folder / "runs" / STUDY):
         if path.is_file():
-            return read_record(path, StudyRecord)
+            try:
+                return read_record(path, StudyRecord)
+            except CorruptError as error:
+                raise CorruptError(
+                    f"{error}, and run the study again with the same recipe, --data and --out: it"
+                    " writes the record anew from its runs, which are kept"
+                ) from None
+    old = f"{BEFORE}{STUDY}"
+    there = any((each / old).is_file() for each in (folder, folder / "runs"))
+    why = f"; {old} is of one whose runs another study began to replace" if there else ""
     raise DatasetError(
-        f"{folder}: no finished study (neither {STUDY} nor runs/{STUDY}); run assay study first"
+        f"{folder}: no finished study (neither {STUDY} nor runs/{STUDY}){why}; run assay study"
+        " first"
     )

@@ -11,7 +11,7 @@ from trainer.records import ArmResult, StudyRecord
 from trainer.show import signed
 from trainer.stats import Interval, combine
 
-Answer = Literal["confirmed", "direction only", "open", "contradicted"]
+Answer = Literal["confirmed", "direction only", "open", "contradicted", "same runs"]
 
 
 class ArmChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +21,8 @@ class ArmChange(msgspec.Struct, frozen=True, kw_only=True):
     makes it wide, never narrow. `answer`: "confirmed" where both studies call the same difference
     and the interval has zero; "direction only" where they call it and the interval leaves out zero:
     one sign, two sizes; "contradicted" where the interval leaves out zero otherwise; else "open",
-    two studies that saw no difference included.
+    two studies that saw no difference included. "same runs" where a run of the arm and one of the
+    control gave the very same score in both: nothing was measured twice.
     """
 
     delta_a: float
@@ -35,12 +36,17 @@ class ArmChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StudyChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What `assay study compare A B` says; `differing` names settings that are not the same."""
+    """What `assay study compare A B` says; `differing` names settings that are not the same.
+
+    `shared_seeds` fix the same first weights and draws in both, so that what they say is not
+    independent: empty for studies of two datasets.
+    """
 
     arms: dict[str, ArmChange]
     only_a: list[str]
     only_b: list[str]
     differing: dict[str, tuple[Any, Any]]
+    shared_seeds: list[int] = []
 
 
 def compare_studies(a: StudyRecord, b: StudyRecord) -> StudyChange:
@@ -56,18 +62,37 @@ def compare_studies(a: StudyRecord, b: StudyRecord) -> StudyChange:
             f"the studies have no arm in common: {', '.join(ours)} and {', '.join(theirs)}"
         )
     return StudyChange(
-        arms={name: _change(a.arms[name], b.arms[name]) for name in shared},
+        arms={
+            name: _change(a.arms[name], b.arms[name], again=_same_runs(a, b, name))
+            for name in shared
+        },
         only_a=[name for name in ours if name not in theirs],
         only_b=[name for name in theirs if name not in ours],
         differing=_differing(a, b),
+        shared_seeds=[seed for seed in a.study.seeds if seed in b.study.seeds]
+        if a.dataset_id == b.dataset_id
+        else [],
     )
+
+
+def _same_runs(a: StudyRecord, b: StudyRecord, name: str) -> bool:
+    """Whether some run of an arm, and the control's of that seed, is the same one in both.
+
+    Two runs do not score the same to the last digit by chance.
+    """
+
+    def scores(record: StudyRecord) -> set[tuple[int, float, float]]:
+        arm, control = record.arms[name].seeds, record.arms[record.control].seeds
+        return {(x.seed, x.bpb, y.bpb) for x, y in zip(arm, control, strict=True)}
+
+    return not scores(a).isdisjoint(scores(b))
 
 
 def _compared(record: StudyRecord) -> list[str]:
     return [name for name, arm in record.arms.items() if arm.delta is not None]
 
 
-def _change(a: ArmResult, b: ArmResult) -> ArmChange:
+def _change(a: ArmResult, b: ArmResult, *, again: bool) -> ArmChange:
     delta_a, interval_a = _bounds(a)
     delta_b, interval_b = _bounds(b)
     negative = Interval(-interval_a.high, -interval_a.low)
@@ -82,7 +107,9 @@ def _change(a: ArmResult, b: ArmResult) -> ArmChange:
         ci_high=both.high,
         verdict_a=a.verdict,
         verdict_b=b.verdict,
-        answer=_answer(a.verdict, b.verdict, same=both.low <= 0 <= both.high),
+        answer="same runs"
+        if again
+        else _answer(a.verdict, b.verdict, same=both.low <= 0 <= both.high),
     )
 
 

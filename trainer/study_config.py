@@ -10,6 +10,9 @@ from msgspec import Meta
 from shards.config import did_you_mean
 from shards.errors import RecipeError
 
+LONGEST_NAME = 200
+"""Bytes of an arm's name: file systems take 255 for a folder, which has the seed in it as well."""
+
 Positive = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -98,7 +101,9 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     `delta` (arm − control, bits per byte) and its prediction interval `low` to `high`, of coverage
     1 − `level`; `seeds` are those of the earlier study, none of which may be used again. `tokens`
-    is what its runs trained on: a prediction says nothing of other budgets.
+    is what its runs trained on: a prediction says nothing of other budgets. `made_for` has hashes
+    of the model and settings, validation, control and arm that it is about
+    (`trainer/study_told.py`).
     """
 
     arm: str
@@ -109,6 +114,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     dataset_id: str
     tokens: Positive | None = None
     level: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    made_for: dict[str, str] = {}
 
 
 class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,8 +131,9 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     - `bands`, `mixtures`, `curricula`: by name, see their types. `probes`: mixtures at random.
     - `random_like`: for each name, `random-NAME`: documents of the control drawn by hash, with as
       many tokens as NAME has. What beats the control but not its random subset is only smaller.
-      Left out, it is the selection or band that holds the fewest tokens, if fewer than the control
-      (`study_arms.with_random`); an empty list is none, on purpose.
+      NAME is a selection, band, mixture or probe. Left out, it is the one of them that holds the
+      fewest tokens, if fewer than the control (`study_arms.with_random`); an empty list is none, on
+      purpose.
     - `repeats`: for each R, `repeat-R`: documents of `repeat_of` (default: the control) with a
       share 1/R of the budget's tokens, so that the run reads each R times.
 
@@ -180,7 +187,6 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     @property
     def arm_names(self) -> list[str]:
         """All arms, those that follow from others included, in the order of the runs."""
-        count = self.probes.count if self.probes else 0
         return [
             *self.arms,
             *self.bands,
@@ -188,16 +194,36 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             *(name for key in self.curricula for name in (key, f"shuffled-{key}")),
             *(f"random-{name}" for name in self.random_subsets),
             *(f"repeat-{times}" for times in self.repeats),
-            *(f"probe-{number:02}" for number in range(1, count + 1)),
+            *self.probe_names,
         ]
+
+    @property
+    def probe_names(self) -> list[str]:
+        """The probes' arms."""
+        count = self.probes.count if self.probes else 0
+        return [f"probe-{number:02}" for number in range(1, count + 1)]
+
+    @property
+    def sized_arms(self) -> list[str]:
+        """The arms that can have a random subset of equal size: see `random_like`."""
+        return [*self.arms, *self.bands, *self.mixtures, *self.probe_names]
+
+    @property
+    def named_expressions(self) -> dict[str, str]:
+        """All selections and signals by their key, as far as the recipe writes them."""
+        cells = {} if self.cells.signal is None else {"study.cells.signal": self.cells.signal}
+        return {
+            **{f"study.arms.{name}": select for name, select in self.arms.items()},
+            "study.valid": self.valid,
+            **{f"study.bands.{name}.signal": band.signal for name, band in self.bands.items()},
+            **{f"study.curricula.{name}.signal": c.signal for name, c in self.curricula.items()},
+            **cells,
+        }
 
     @property
     def expressions(self) -> list[str]:
         """All selections and signals, as far as the recipe writes them."""
-        bands = [band.signal for band in self.bands.values()]
-        courses = [course.signal for course in self.curricula.values()]
-        cells = [] if self.cells.signal is None else [self.cells.signal]
-        return [*self.arms.values(), self.valid, *bands, *courses, *cells]
+        return list(self.named_expressions.values())
 
     def __post_init__(self) -> None:
         """Check names, seeds and budgets against each other.
@@ -244,7 +270,6 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             *((f"mixtures.{name}.of", mix.of, self.arms) for name, mix in self.mixtures.items()),
             *((f"curricula.{name}.of", c.of, self.arms) for name, c in self.curricula.items()),
             ("probes.of", self.probes.of if self.probes else None, self.arms),
-            *(("random_like", name, {**self.arms, **self.bands}) for name in self.random_subsets),
             *([("prediction.arm", self.prediction.arm, self.arm_names)] if self.prediction else []),
         ]
         for key, value, known in checks:
@@ -253,6 +278,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                     f"study.{key} = {value!r}: not one of study.arms"
                     f"{did_you_mean(value, tuple(known), 'arms')}"
                 )
+        self._check_random()
         self._check_contrasts()
         names = self.arm_names
         if len(names) < 2:
@@ -265,11 +291,28 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                     f"study.arms: {name!r}: a name of letters, digits, '_' and '-', since it names"
                     " a folder"
                 )
-        if self.control in self.random_subsets:
-            raise RecipeError(
-                f"study.random_like = {self.control!r}: is the control, of which a random subset of"
-                " equal size is itself"
-            )
+            if len(name.encode()) > LONGEST_NAME:
+                raise RecipeError(
+                    f"study.arms: {name[:20]!r}…: a name of {len(name.encode())} bytes, which names"
+                    f" a folder: at most {LONGEST_NAME}"
+                )
+
+    def _check_random(self) -> None:
+        """Refuse names in `random_like` of which a random subset says nothing."""
+        for name in self.random_subsets:
+            key = f"study.random_like = {name!r}"
+            if name == self.control:
+                raise RecipeError(
+                    f"{key}: is the control, of which a random subset of equal size is itself"
+                )
+            if name in self.curricula:
+                raise RecipeError(
+                    f"{key}: is a curriculum, whose control is its twin shuffled-{name}, the same"
+                    " documents in another order; leave it out"
+                )
+            if name not in self.sized_arms:
+                known = did_you_mean(name, tuple(self.sized_arms), "arms")
+                raise RecipeError(f"{key}: no selection, band, mixture or probe{known}")
 
     def _check_contrasts(self) -> None:
         seen: set[frozenset[str]] = set()

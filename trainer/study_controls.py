@@ -1,58 +1,107 @@
 """Which arms lack the control that they need, and why (light: imports no torch)."""
 
+import math
+from typing import NamedTuple
+
 from trainer.records import ArmResult
 from trainer.study_config import StudyConfig
+
+MOST_NAMES = 6
+"""Arms that a sentence names."""
 
 
 def without_random(arms: dict[str, ArmResult], study: StudyConfig) -> list[str]:
     """Return the arms that hold less than the control and have no random subset of equal size.
 
-    Only selections and bands: what mixtures, curricula and repeat arms hold follows from the
-    budget. With equal unique tokens all arms are of one size.
+    Selections, bands, mixtures and probes (`StudyConfig.sized_arms`), each document counted once.
+    Others need none: a repeat arm is a random subset, and small on purpose; a curriculum holds at
+    most what a run reads, so its runs read no less than any, and its twin `shuffled-NAME` has the
+    same documents. With equal unique tokens all arms are of one size.
     """
     if study.budget == "unique":
         return []
     size = arms[study.control].available_tokens
-    chosen = [name for name in (*study.arms, *study.bands) if name not in study.random_subsets]
+    chosen = [name for name in study.sized_arms if name not in study.random_subsets]
     return [name for name in chosen if name in arms and arms[name].available_tokens < size]
 
 
-def smaller_random(missing: list[str], arms: dict[str, ArmResult], study: StudyConfig) -> list[str]:
-    """Return the random subsets that hold no more than any of the arms that lack one of their own.
+class Lacking(NamedTuple):
+    """Arms without a random subset of their own size, and what `speaks` for some of them.
 
-    What less data does by itself is, if anything, seen better in these.
+    The random subsets in `speaks` hold no more than any arm that is `covered`: what less data does
+    by itself is, if anything, seen better in them. Those in `open` are smaller than any of them.
     """
-    least = min((arms[name].available_tokens for name in missing), default=0)
-    return [
-        f"random-{name}"
-        for name in study.random_subsets
-        if name in arms and arms[name].available_tokens <= least
-    ]
+
+    covered: list[str]
+    speaks: list[str]
+    open: list[str]
+
+
+def lacking(arms: dict[str, ArmResult], study: StudyConfig) -> Lacking:
+    """Part the arms that lack a random subset by whether a smaller one speaks for them."""
+    sizes = {name: arm.available_tokens for name, arm in arms.items()}
+    subsets = [f"random-{name}" for name in study.random_subsets if f"random-{name}" in arms]
+    smallest = min((sizes[name] for name in subsets), default=math.inf)
+    missing = without_random(arms, study)
+    covered = [name for name in missing if sizes[name] >= smallest]
+    least = min((sizes[name] for name in covered), default=0)
+    return Lacking(
+        covered,
+        [name for name in subsets if sizes[name] <= least],
+        [name for name in missing if sizes[name] < smallest],
+    )
 
 
 def caution(arms: dict[str, ArmResult], study: StudyConfig) -> str:
     """Say which arms have no random subset of equal size; empty where none lacks one."""
-    missing = without_random(arms, study)
-    if not missing:
-        return ""
-    beside = f"Beside {', '.join(missing)} there is no random subset of equal size"
-    if smaller := smaller_random(missing, arms, study):
-        return f"{beside}; {', '.join(smaller)}, smaller still, shows what less data alone does."
-    return f"{beside}: less data alone might explain the difference (study.random_like)."
+    found, said = lacking(arms, study), []
+    if found.covered:
+        said.append(
+            f"Beside {few(found.covered)} there is no random subset of equal size;"
+            f" {', '.join(found.speaks)}, smaller still, shows what less data alone does."
+        )
+    if found.open:
+        said.append(
+            f"Beside {few(found.open)} there is no random subset of equal size: less data alone"
+            " might explain the difference (study.random_like)."
+        )
+    return " ".join(said)
 
 
 def random_words(arms: dict[str, ArmResult], study: StudyConfig) -> str:
     """Say which random subsets of equal size the study has, and why an arm has none."""
     if study.budget == "unique":
         return "none is needed: every arm is cut to as many tokens, the control by the same draw"
-    there = ", ".join(f"random-{name}" for name in study.random_subsets)
-    missing = without_random(arms, study)
-    if not missing:
-        return there or "none is needed: no arm is smaller than the control"
-    smaller = ", ".join(smaller_random(missing, arms, study))
-    end = (
-        f"{smaller}, smaller still, shows what less data alone does"
-        if smaller
-        else "less data alone might explain the difference"
-    )
-    return f"{there}{'; ' if there else ''}none for {', '.join(missing)}: {end}"
+    found = lacking(arms, study)
+    said = [", ".join(f"random-{name}" for name in study.random_subsets)]
+    if found.covered:
+        smaller = ", ".join(found.speaks)
+        said.append(
+            f"none for {few(found.covered)}: {smaller}, smaller still, shows what less data alone"
+            " does"
+        )
+    if found.open:
+        said.append(f"none for {few(found.open)}: less data alone might explain the difference")
+    return "; ".join(filter(None, said)) or f"none is needed: {_none_smaller(arms, study)}"
+
+
+def _none_smaller(arms: dict[str, ArmResult], study: StudyConfig) -> str:
+    """Say that no arm is smaller than the control, but for those that need no random subset."""
+    size = arms[study.control].available_tokens
+    special = {
+        "repeat arms, small on purpose": [f"repeat-{times}" for times in study.repeats],
+        "curricula, which have twins": list(study.curricula),
+    }
+    small = [
+        words
+        for words, names in special.items()
+        if any(name in arms and arms[name].available_tokens < size for name in names)
+    ]
+    but = f" but for {' and '.join(small)}" if small else ""
+    return f"no arm is smaller than the control{but}"
+
+
+def few(names: list[str]) -> str:
+    """Name the first of many."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

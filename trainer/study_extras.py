@@ -1,4 +1,4 @@
-"""What a study's runs say beyond the difference: code length, repetition, signals, worth, forecast.
+"""What a study's runs say beyond the difference: code length, repetition, signals, worth.
 
 Everything here reads finished runs and the dataset's columns, and adds to the record of a study.
 """
@@ -19,7 +19,6 @@ from trainer.study_catalogue import Catalogue
 from trainer.study_config import StudyConfig
 from trainer.study_gate import curve_points, decay_start
 from trainer.study_records import (
-    PredictionResult,
     Prequential,
     RepeatFit,
     SignalRank,
@@ -38,9 +37,10 @@ def by_content(study: StudyConfig, failed: Collection[str] = ()) -> list[str]:
     """Return the arms that differ in what they hold, the control first.
 
     Left out are those that read it repeatedly, or in an order of their own, and those that `failed`
-    the gate alone.
+    the gate alone. So is a curriculum's twin: it is a draw from an arm, and not like another one.
     """
-    special = {*study.curricula, *(f"repeat-{times}" for times in study.repeats), *failed}
+    special = {*study.curricula, *(f"shuffled-{name}" for name in study.curricula),
+               *(f"repeat-{times}" for times in study.repeats), *failed}  # fmt: skip
     names = [name for name in study.arm_names if name not in special]
     return [study.control, *(name for name in names if name != study.control)]
 
@@ -241,26 +241,3 @@ def worth_of_cells(
 def _bpb(names: list[str], records: Records) -> Floats:
     """Return float64[A, S]."""
     return np.array([[run.bpb for run in records[name]] for name in names])
-
-
-def predicted(
-    study: StudyConfig, results: dict[str, ArmResult], dataset_id: str
-) -> PredictionResult | None:
-    """Hold what an earlier study foretold against what was measured."""
-    told = study.prediction
-    if told is None:
-        return None
-    arm = results[told.arm]
-    if arm.delta is None or arm.ci_low is None or arm.ci_high is None:
-        return None  # of the control there is nothing to foretell
-    return PredictionResult(
-        arm=told.arm,
-        predicted=told.delta,
-        low=told.low,
-        high=told.high,
-        measured=arm.delta,
-        interval=(arm.ci_low, arm.ci_high),
-        same_dataset=told.dataset_id == dataset_id,
-        same_tokens=told.tokens in {None, arm.tokens},
-        held=None if arm.verdict == "INCONCLUSIVE" else told.low <= arm.delta <= told.high,
-    )

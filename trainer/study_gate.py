@@ -8,10 +8,8 @@ import numpy as np
 
 from trainer.records import ArmResult, RunRecord
 from trainer.show import quantity
+from trainer.study_controls import few
 from trainer.study_curves import FURTHEST, Curve, Need, tokens_needed
-
-MOST_NAMES = 6
-"""Runs that a sentence names."""
 
 
 def curve_points(run: RunRecord) -> Curve:
@@ -91,15 +89,9 @@ def gate_sentence(arms: dict[str, ArmResult], control: str, need: Need | None) -
         which = f"those of the control {control} among them, so nothing is said of any arm"
     return (
         f"{len(failed)} of {len(runs)} runs did not beat the unigram and bigram models of what they"
-        f" read ({_few(failed)}), {which}: such models are too little trained to judge data; raise"
+        f" read ({few(failed)}), {which}: such models are too little trained to judge data; raise"
         f" train.tokens{_need_words(need)}"
     )
-
-
-def _few(names: list[str]) -> str:
-    """Name the first of many."""
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _need_words(need: Need) -> str:

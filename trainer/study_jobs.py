@@ -7,14 +7,19 @@ import msgspec
 from shards.console import console
 from trainer.config import TrainConfig
 from trainer.device import choose_device
-from trainer.parallel import Job, default_jobs, run_jobs
+from trainer.parallel import default_jobs, run_jobs
 from trainer.progress import Bars, Reporter
-from trainer.records import RUN, RunRecord, StudyRecord, read_record
-from trainer.study import StudyData, open_runs, run_study, tune
+from trainer.records import StudyRecord
+from trainer.signals import stop_signals
+from trainer.study import StudyData, open_runs, run_study, tune, warn_of_replaced
 from trainer.study_config import StudyConfig
-from trainer.study_sweep import settings, sweep_jobs, sweep_runs
+from trainer.study_sweep import TUNED, settings, sweep_jobs, sweep_runs
+
+BETWEEN_RUNS = "between runs: what is done is kept"
+"""Where a signal comes that no run handles: the study opens, compares, or writes whole files."""
 
 
+@stop_signals(BETWEEN_RUNS)
 def make_study(
     data: StudyData,
     study: StudyConfig,
@@ -48,36 +53,17 @@ def make_study(
     at_once = jobs or (default_jobs(config.threads) if on_cpu else 1)
     if at_once > 1:
         todo = sweep_jobs(data.sweep_views, data.valid, study, config, out, command)
+        warn_of_replaced(data, todo, config, out, TUNED)
         with Bars(quiet=quiet) as bars:
             run_jobs(todo, at_once, bars)
         tuned, _ = tune(data, study, config, out, Reporter(quiet=True))
         command = (*command, *settings(tuned)) if study.sweep else command
         todo = open_runs(data, study, tuned, out, command)
-        _warn(todo)
+        warn_of_replaced(data, todo, tuned, out)
         if len(todo) < runs and not quiet:
             console.print(f"{runs - len(todo)} of {runs} runs are up to date")
         with Bars(quiet=quiet) as bars:
             run_jobs(todo, at_once, bars)
-    elif study.sweep is None:
-        _warn(open_runs(data, study, config, out, command))
     swept = len(sweep_runs(study.sweep, config)) if study.sweep else 0
     with Reporter(quiet=quiet or at_once > 1, runs=runs + swept) as reporter:
         return run_study(data, study, config, out, reporter)
-
-
-def _warn(todo: list[Job]) -> None:
-    if lost := replaced(todo):
-        console.print(lost, soft_wrap=True, highlight=False, markup=False)
-
-
-def replaced(todo: list[Job]) -> str:
-    """Say which finished runs of another study the runs that are to be made will replace."""
-    there = [job.folder for job in todo if (job.folder / RUN).is_file()]
-    if not there:
-        return ""
-    one = read_record(there[0] / RUN, RunRecord)
-    return (
-        f"warning: {there[0].parent} holds {len(there)} finished runs of another study, which this"
-        f" one replaces ({there[0].name}: {one.tokens:,} tokens of dataset {one.dataset_id},"
-        f" {one.select}); to keep them, stop now and give another --out"
-    )

@@ -7,6 +7,9 @@ import msgspec
 
 Bounds = tuple[float, float]
 
+BEFORE = "before-"
+"""Begins the names under which the record of a replaced study is kept."""
+
 
 class SourceResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Arm − control on the validation documents of one source.
@@ -107,7 +110,8 @@ class WorthModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     `weights` belong to the centred model that predicts; `covariance` is theirs, `noise` the
     variance of one run around its expectation, `misfit` the variance that shares do not explain.
     `left_out_rank` is Spearman's ρ, and `left_out_error` the root mean square error, of
-    differences predicted for each arm by the others; `plain_error` that of predicting zero.
+    differences predicted for each arm by the others, without arms of the same shares (to within
+    1 % of the bytes); `plain_error` that of predicting zero.
     """
 
     arms: list[str]
@@ -162,7 +166,8 @@ class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     It holds where the measured difference lies in the prediction's interval. `held` is None, not
     tested, where the arm is INCONCLUSIVE: models that fail the gate judge no data. On another
-    dataset, or with another budget of tokens a run, it is no test of the prediction as it was made.
+    dataset, or with another budget of tokens a run, it is no test of the prediction as it was made;
+    nor where `other` names something that is not what it was made for (`trainer/study_told.py`).
     """
 
     arm: str
@@ -174,3 +179,4 @@ class PredictionResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     same_dataset: bool
     held: bool | None
     same_tokens: bool = True
+    other: list[str] = []

@@ -44,7 +44,6 @@ from trainer.study_curves import (
 )
 from trainer.study_extras import (
     compare_prequential,
-    predicted,
     repeat_fit,
     signal_table,
     text_ladder,
@@ -60,6 +59,7 @@ from trainer.study_gate import (
 from trainer.study_power import planned_difference
 from trainer.study_records import OverlapResult, SourceResult, SweepResult
 from trainer.study_report import answer_sentence
+from trainer.study_told import predicted
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,15 @@ def compare(
     first = runs.records[study.control][0]
     catalogue = runs.catalogue
     dataset_id = catalogue.dataset.dataset_id
+    tested = ValidResult(
+        select=study.valid,
+        documents=len(valid),
+        curve_documents=first.curve_documents,
+        tokens=len(valid.tokens),
+        bytes=int(valid.bytes.sum()),
+        zstd_bpb=zstd_bpb(valid),
+        overlap=overlap,
+    )
     return StudyRecord(
         dataset_id=dataset_id,
         study=study,
@@ -137,15 +146,7 @@ def compare(
         parameters=first.parameters,
         flops=first.flops_per_token * first.tokens,
         tokens=first.tokens,
-        valid=ValidResult(
-            select=study.valid,
-            documents=len(valid),
-            curve_documents=first.curve_documents,
-            tokens=len(valid.tokens),
-            bytes=int(valid.bytes.sum()),
-            zstd_bpb=zstd_bpb(valid),
-            overlap=overlap,
-        ),
+        valid=tested,
         arms=arms,
         control=study.control,
         gate_passed=passed,
@@ -158,7 +159,7 @@ def compare(
         repeats=repeat_fit(runs.arms, runs.records, study, left_out),
         signals=signal_table(catalogue, runs.arms, runs.records, study, left_out),
         worth=worth_of_cells(catalogue, arms, runs.records, study, left_out),
-        prediction=predicted(study, arms, dataset_id),
+        prediction=predicted(study, arms, dataset_id, config, tested),
         contrasts=contrasts,
     )
 

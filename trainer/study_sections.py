@@ -228,12 +228,29 @@ def prediction_words(found: PredictionResult) -> str:
         what
         for what, same in (("dataset", found.same_dataset), ("budget", found.same_tokens))
         if not same
-    ]
-    other = f" (made for another {' and '.join(changed)})" if changed else ""
+    ] + found.other
+    other = f" (made for another {', '.join(changed)}: no test of it)" if changed else ""
     held = {True: "held", False: "did NOT hold", None: "was not tested: the arm is INCONCLUSIVE"}
     return (
         f"{found.arm}: {signed(found.predicted)} ({signed(found.low)} to {signed(found.high)})"
         f" foretold by an earlier study{other}, {signed(found.measured)}"
         f" ({bounds(found.interval)}) measured on fresh seeds: the prediction"
-        f" {held[found.held]}"
+        f" {held[found.held]}{_held_how(found)}"
     )
+
+
+def _held_how(found: PredictionResult) -> str:
+    """Say what weakens a prediction that held: it forbade little, or its middle was not met."""
+    low, high = found.interval
+    weak = [
+        words
+        for words, is_so in (
+            ("its interval includes no difference", found.low <= 0 <= found.high),
+            (
+                "the foretold value lies outside of the measured interval",
+                not low <= found.predicted <= high,
+            ),
+        )
+        if found.held and is_so
+    ]
+    return f", but {' and '.join(weak)}" if weak else ""

@@ -20,6 +20,7 @@ from shards.errors import TrainingError
 from trainer.records import StudyRecord
 from trainer.study_config import Mix, Prediction, StudyConfig
 from trainer.study_records import WorthModel
+from trainer.study_told import made_for
 from trainer.study_worth import predict
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +29,9 @@ ARM = "suggested"
 CANDIDATES = 20_000
 BEST = 100
 MAX_EPOCHS = 4.0
+FEW_ARMS = 4
+"""Below so many arms besides the control intervals are mostly the prior's (docs/design/study.md,
+the table of planted worlds)."""
 _NORMAL = 1.959964
 _SEED = 20_261_124
 
@@ -156,11 +160,13 @@ def _next_study(
     used = {*study.seeds, *(study.sweep.seeds if study.sweep else [])}
     used |= set(study.prediction.seeds if study.prediction else [])
     first = max(used) + 1
-    return StudyConfig(
+    smaller = _room(record, weights) < record.arms[study.control].available_tokens
+    suggested = StudyConfig(
         arms={study.control: study.arms[study.control]},
         control=study.control,
         mixtures={ARM: Mix(weights=weights)},
         cells=study.cells,
+        random_like=[ARM] if smaller else None,
         valid=study.valid,
         max_overlap=study.max_overlap,
         seeds=list(range(first, first + len(study.seeds))),
@@ -168,16 +174,25 @@ def _next_study(
         bootstrap_samples=study.bootstrap_samples,
         expected_seed_sd=_seed_sd(record),
         expected_document_sd=study.expected_document_sd,
-        prediction=Prediction(
-            arm=ARM,
-            delta=round(delta, 6),
-            low=round(low, 6),
-            high=round(high, 6),
-            seeds=sorted(used),
-            dataset_id=record.dataset_id,
-            tokens=record.tokens,
-        ),
     )
+    told = Prediction(
+        arm=ARM,
+        delta=round(delta, 6),
+        low=round(low, 6),
+        high=round(high, 6),
+        seeds=sorted(used),
+        dataset_id=record.dataset_id,
+        tokens=record.tokens,
+        made_for=made_for(suggested, ARM, record.train, record.valid),
+    )
+    return msgspec.structs.replace(suggested, prediction=told)
+
+
+def _room(record: StudyRecord, weights: dict[str, float]) -> float:
+    """Return how many tokens a mixture of the control holds: what its scarcest cell allows."""
+    tokens = {cell.cell: cell.tokens for cell in record.worth.cells} if record.worth else {}
+    total = sum(weights.values())
+    return min((tokens[cell] * total / weight for cell, weight in weights.items()), default=0.0)
 
 
 def _seed_sd(record: StudyRecord) -> float:
@@ -194,6 +209,8 @@ def recipe_text(record: StudyRecord, found: Suggestion) -> str:
         f" {found.high:+.4f} bits per byte.\n"
         "# Run it on the same tokens: assay study THIS --data TOKENS --out DIR\n"
     )
+    if doubt := _doubt(record):
+        head += f"# {doubt}\n"
     lines = [head]
     for name, value in (("train", record.train), ("study", found.study)):
         plain, default = msgspec.to_builtins(value), msgspec.to_builtins(type(value)())
@@ -223,6 +240,17 @@ def _value(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _doubt(record: StudyRecord) -> str:
+    """Say that a suggestion from few arms is a guess; empty from more."""
+    arms = len(record.worth.arms) - 1 if record.worth else 0
+    if arms >= FEW_ARMS:
+        return ""
+    return (
+        f"From {arms} arms besides the control: below {FEW_ARMS} the interval is mostly the"
+        " prior's, so this is a guess to test, and no finding."
+    )
+
+
 def suggestion_words(record: StudyRecord, found: Suggestion) -> str:
     """Say what is suggested, and how far the model of worth can be trusted."""
     worth = record.worth
@@ -241,6 +269,7 @@ def suggestion_words(record: StudyRecord, found: Suggestion) -> str:
         f" ({found.expected_low:+.4f} to {found.expected_high:+.4f}); a study with"
         f" {len(found.study.seeds)} seeds should measure {found.low:+.4f} to {found.high:+.4f}."
         + ("" if better else " No mixture of what was tried is surely better than the control.")
+        + (f" {doubt}" if (doubt := _doubt(record)) else "")
         + tested
     )
 

@@ -42,6 +42,9 @@ _NOISE_QUANTILES = (np.arange(5) + 0.5) / 5
 _NEGLIGIBLE = 1e-6
 """Weight below which a part of the mixture is left out."""
 
+ALIKE = 0.01
+"""Part of their bytes by which two arms differ that are one arm twice, as mixtures go."""
+
 RESAMPLES = 2000
 MIN_ARMS = 5
 """Below this many arms, control included, even a perfect ranking is no evidence: 1/12 for four."""
@@ -200,7 +203,8 @@ def worth_model(
     x, y = shares[1:] - shares[0], bpb[1:].mean(axis=1) - bpb[0].mean()
     mixture = fit_mixture(x, y, noise, seeds)
     found = moments(mixture)
-    left_out = np.array([_left_out(x, y, noise, seeds, i) for i in range(len(y))])
+    apart = ~alike(x)
+    left_out = np.array([_left_out(x, y, noise, seeds, i, apart[i]) for i in range(len(y))])
     # More of cell k by a unit of share, the rest in proportion: e_k − c, over 1 − c_k.
     moves = (np.eye(len(cells)) - shares[0]) / np.maximum(1 - shares[0], 1e-9)[:, np.newaxis]
     effects = moves @ found.mean
@@ -230,9 +234,17 @@ def worth_model(
     )
 
 
-def _left_out(x: Floats, y: Floats, noise: float, seeds: int, index: int) -> float:
-    """Predict one arm's difference from the others alone."""
-    others = np.arange(len(y)) != index
+def alike(shares: Floats) -> npt.NDArray[np.bool_]:
+    """Return which of A arms hold the same by cell, to within `ALIKE`: bool[A, A]."""
+    moved = np.abs(shares[:, np.newaxis] - shares[np.newaxis]).sum(axis=2) / 2
+    same: npt.NDArray[np.bool_] = moved <= ALIKE
+    return same
+
+
+def _left_out(
+    x: Floats, y: Floats, noise: float, seeds: int, index: int, others: npt.NDArray[np.bool_]
+) -> float:
+    """Predict one arm's difference from the others alone: those that are not like it."""
     found = fit_mixture(x[others], y[others], noise, seeds)
     return float(x[index] @ (found.weights @ found.means))
 

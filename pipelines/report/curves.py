@@ -38,10 +38,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line, such as a baseline; `style` -1 belongs to no arm."""
+    """A baseline, a horizontal line: `kind` is unigram, bigram or zstd."""
 
     at: float
-    style: int
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Curves:
     band: str
     arms: int = 1
     """Of the study, drawn or not."""
+    control: str = ""
+    """Whose baselines these are, where there are several arms."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +92,19 @@ class Forest:
 
 
 def study_curves(study: Study) -> Curves | None:
-    """Place the arms' curves, each the mean over seeds with a band, and their baselines."""
+    """Place the arms' curves, each the mean over seeds with a band, and the control's baselines.
+
+    Those of the other arms lie close to these, too close to be told apart; the table has them.
+    """
     arms = {name: arm for name, arm in study.arms.items() if _common(arm)}
     arms = {name: arms[name] for name in drawn(study) if name in arms}
     if not arms:
         return None
     bands = {name: band_of(arm, study.level) for name, arm in arms.items()}
-    levels = [
-        (kind, getattr(arm.baselines, kind), style)
-        for kind in ("unigram", "bigram")
-        for style, arm in zip(styles(study, list(arms)), arms.values(), strict=True)
-    ]
+    own = study.arms[study.control].baselines
+    levels = [("unigram", own.unigram), ("bigram", own.bigram)]
     if study.valid.zstd_bpb is not None:
-        levels.append(("zstd", study.valid.zstd_bpb, -1))
+        levels.append(("zstd", study.valid.zstd_bpb))
     seeds = min(len(arm.seeds) for arm in arms.values())
     band = (
         f"band: {100 * (1 - study.level):g}\u202f% t interval of the mean over {seeds} seeds"
@@ -110,7 +112,8 @@ def study_curves(study: Study) -> Curves | None:
         else f"band: range over {seeds} seeds"
     )
     curves = _curves(bands, levels, band, styles(study, list(arms)))
-    return replace(curves, arms=len(study.arms))
+    several = len(study.arms) > 1
+    return replace(curves, arms=len(study.arms), control=study.control if several else "")
 
 
 def drawn(study: Study) -> list[str]:
@@ -135,18 +138,27 @@ def run_curves(run: Run) -> Curves | None:
         return None
     tokens = np.array([point.tokens for point in run.curve], np.float64)
     bpb = np.array([point.valid_bpb for point in run.curve])
-    levels = [(kind, getattr(run.baselines, kind), -1) for kind in ("unigram", "bigram")]
+    bpb += run.bpb - bpb[-1]
+    levels = [(kind, getattr(run.baselines, kind)) for kind in ("unigram", "bigram")]
     return _curves({"model": (tokens, bpb, bpb, bpb)}, levels, "one run: no band", [0])
 
 
 def band_of(arm: ArmResult, level: float) -> Band:
     """Return tokens, mean bpb, low and high over seeds, each float64[points].
 
+    Points are measured on few validation documents. So each seed's curve is moved to end at its
+    score on all of them, as where the study reads curves (`trainer.study_gate.anchored_curve`):
+    else the chart could put the arms in another order than the table under it.
     With three seeds or more, low and high bound the t interval of the mean (coverage 1 − level);
     with two, whose t interval is as wide as a chart, they are the two seeds' own values.
     """
     tokens = _common(arm)
-    values = np.array([[_at(seed.curve, place) for place in tokens] for seed in arm.seeds])
+    values = np.array(
+        [
+            [_at(seed.curve, place) + (seed.bpb - seed.curve[-1].valid_bpb) for place in tokens]
+            for seed in arm.seeds
+        ]
+    )
     mean = values.mean(axis=0)
     count = len(values)
     if count > 2:
@@ -170,14 +182,14 @@ def _at(curve: list[CurvePoint], tokens: int) -> float:
 
 def _curves(
     bands: dict[str, Band],
-    levels: list[tuple[str, float, int]],
+    levels: list[tuple[str, float]],
     band_text: str,
     places: list[int],
 ) -> Curves:
     """Place bands and levels on common axes; x begins at 0 tokens."""
     right = max(float(tokens[-1]) for tokens, *_ in bands.values())
     values = np.concatenate([np.r_[mean, low, high] for _, mean, low, high in bands.values()])
-    values = np.r_[values, [value for _, value, _ in levels]]
+    values = np.r_[values, [value for _, value in levels]]
     margin = 0.04 * float(np.ptp(values)) or 0.1
     bottom, top = float(values.min()) - margin, float(values.max()) + margin
 
@@ -196,15 +208,12 @@ def _curves(
         dots = "".join(f"M{px:.2f} {py:.2f}h0" for px, py in line)
         series.append(Series(name, style, _path(line), f"{_path(outline)}Z", dots))
         labels.append((y(float(mean[-1])), f"{mean[-1]:.3f} {name}", style))
-    for kind in dict.fromkeys(kind for kind, _, _ in levels):
-        own = [value for other, value, _ in levels if other == kind]
-        text = f"{own[0]:.3f} {kind}" if len(own) == 1 else kind  # the table has each arm's
-        labels.append((y(float(np.mean(own))), text, -1))
+    labels += [(y(value), f"{value:.3f} {kind}", NO_CURVE) for kind, value in levels]
     moved = spread([at for at, _, _ in labels], LABEL_GAP)
     x_ticks, y_ticks = nice_ticks(0, right, 4), nice_ticks(bottom, top, 5)
     return Curves(
         series=series,
-        levels=[Level(y(value), style) for _, value, style in levels],
+        levels=[Level(y(value), kind) for kind, value in levels],
         labels=[Label(at, text, style) for at, (_, text, style) in zip(moved, labels, strict=True)],
         x=[Tick(100 * value / right, quantity(value)) for value in x_ticks],
         y=[Tick(y(v), text) for v, text in zip(y_ticks, tick_labels(y_ticks), strict=True)],

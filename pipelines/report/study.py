@@ -132,6 +132,23 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     same_dataset: bool
     held: bool | None
     same_tokens: bool = True
+    other: list[str] = []
+
+    @property
+    def made_for(self) -> str:
+        """What is another than the prediction was made for."""
+        flags = (("dataset", self.same_dataset), ("budget", self.same_tokens))
+        found = [what for what, same in flags if not same] + self.other
+        return f" (made for another {', '.join(found)}: no test of it)" if found else ""
+
+    @property
+    def weak(self) -> str:
+        """What weakens a prediction that held: it forbade little, or its middle was not met."""
+        low, high = self.interval
+        found = ["its interval includes no difference"] if self.low <= 0 <= self.high else []
+        if not low <= self.predicted <= high:
+            found.append("the foretold value lies outside of the measured interval")
+        return f", but {' and '.join(found)}" if self.held and found else ""
 
 
 class Contrast(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +189,8 @@ class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     multiplier_reach: float | None = None
     multiplier_beyond: str | None = None
     verdict: str = "control"
+    tokens_to_target: float | None = None
+    area: float | None = None
     draw: str = "all"
     random_delta: float | None = None
     random_ci: tuple[float, float] | None = None
@@ -256,17 +275,35 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 lost = "INCONCLUSIVE" in (arm.verdict, other.verdict)
                 text = f"{name} − random-{name}: {arm.random_delta:+.4f} ({low} to {high})"
                 told.append(f"{text}, INCONCLUSIVE" if lost else text)
-        chosen = {**self.study.get("arms", {}), **self.study.get("bands", {})}
+        chosen = {
+            name for key in ("arms", "bands", "mixtures") for name in self.study.get(key) or {}
+        }
         missing = [
             name
             for name, arm in self.arms.items()
-            if name in chosen
+            if (name in chosen or name.startswith("probe-"))
             and arm.random_delta is None
             and arm.available_tokens < base.available_tokens
         ]
-        if missing and self.study.get("budget") != "unique":
-            told.append(f"none for {', '.join(missing)}: less data alone might explain them")
-        return "; ".join(told).replace("-0.", "−0.") or "none is needed: no arm is smaller"
+        if self.study.get("budget") != "unique":
+            told += self._lacking(missing, chosen)
+        none = "none is needed: no selection, band or mixture is smaller than the control"
+        return "; ".join(told).replace("-0.", "−0.") or none
+
+    def _lacking(self, missing: list[str], chosen: set[str]) -> list[str]:
+        """Say of arms without a random subset whether a smaller one speaks for them."""
+        sizes = {name: arm.available_tokens for name, arm in self.arms.items()}
+        subsets = [name for name in sizes if name.startswith("random-") and name not in chosen]
+        smallest = min(subsets, key=sizes.__getitem__, default=None)
+        covered = [name for name in missing if smallest and sizes[name] >= sizes[smallest]]
+        rest = [name for name in missing if name not in covered]
+        said = []
+        if covered:
+            end = f"{smallest}, smaller still, shows what less data alone does"
+            said.append(f"none for {', '.join(covered)}: {end}")
+        if rest:
+            said.append(f"none for {', '.join(rest)}: less data alone might explain them")
+        return said
 
     @property
     def level(self) -> float:

@@ -11,12 +11,13 @@ PER_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Square:
-    """One cell: its text, what the mouse shows, how strong its colour is, and whether it is sure.
+    """One cell: its effect and interval, what the mouse shows, its colour, whether it is sure.
 
     `strength` is in [0, 1], of the strongest effect of the grid; `kind` is better, worse or open.
     """
 
     text: str
+    interval: str
     title: str
     kind: str
     strength: float
@@ -80,6 +81,7 @@ def _square(cell: CellWorth, strongest: float, total: int, *, called: bool) -> S
 
     return Square(
         text=signed(cell.effect),
+        interval=f"{signed(low)} to {signed(high)}",
         title=f"{cell.cell}: {signed(cell.effect)} ({signed(low)} to {signed(high)});"
         f" {100 * cell.bytes / total:.1f} % of the control",
         kind=sure if called else "open",

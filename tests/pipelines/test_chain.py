@@ -90,7 +90,7 @@ def test_a_failing_stage_stops_the_chain_with_its_exit_code(tmp_path):
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
 def test_a_stage_ends_with_its_chain(tmp_path, how):
     """A stage that went on alone would meet itself when the chain is run again."""
     program = """
@@ -111,7 +111,7 @@ sys.exit(chain.run_chain([stage]))
     time.sleep(1)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == (143 if how == signal.SIGTERM else -signal.SIGKILL)
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 143)
     assert b"stopped" in said  # the stage's own word, or the chain's
     while any(map(is_running, stages)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -223,7 +223,7 @@ def test_study_prints_its_sentence_or_json(call):
         (["--out", __file__], "cannot be a run's folder .*test_cli.py: File exists"),
         (["--select", "True"], "shares 100 documents"),
         (["--select", "x", "--arm", "raw"], "give one of the two"),
-        (["--arm", "row"], "the arms .'raw', 'curated'."),
+        (["--arm", "row"], "not one of the study's; did you mean 'raw'"),
         (["--set", "train.step=3"], "did you mean 'steps'"),
         (["--set", "study.valid='nonsense =='"], "nonsense"),
         (["--set", "study.valid=\"split == 'test'\""], "selects no document"),

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from shards.errors import CorruptError
+from tests.trainer.records import run_record
 from trainer.records import (
     METRICS,
     VALID,
@@ -11,7 +12,9 @@ from trainer.records import (
     curve_of,
     read_metrics,
     read_record,
+    read_run,
     read_valid,
+    sealed,
     write_record,
     write_valid,
 )
@@ -34,6 +37,23 @@ def test_metrics_stop_at_the_step_and_at_a_torn_line(tmp_path):
 def test_curve_points_carry_the_mean_loss_since_the_last():
     rows = [row(1, 4.0), row(2, 2.0, 1.5), row(3, 1.0, 1.25)]
     assert curve_of(rows) == [CurvePoint(2, 20, 3.0, 1.5), CurvePoint(3, 30, 1.0, 1.25)]
+
+
+def test_a_sealed_run_is_read_as_it_was_written_and_no_other(tmp_path):
+    record = sealed(run_record())
+    path = tmp_path / "run.json"
+    write_record(path, record)
+    assert read_run(path) == record
+    text = path.read_text()
+    for old, new in (('"bigram": 2.5', '"bigram": 9.0'), ('"valid_bpb": 2.4', '"valid_bpb": 2.3')):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(CorruptError, match=r"run\.json: is not as it was written .* remove"):
+            read_run(path)
+    path.write_text(text.replace('"tokens_per_s": 1000.0', '"tokens_per_s": 1.0'))  # a fact
+    assert read_run(path).bpb == record.bpb
+    write_record(path, run_record())  # of an older Assay
+    assert read_run(path) == run_record()
 
 
 def test_validation_scores_are_verified(tmp_path):

@@ -146,6 +146,23 @@ def test_a_stopped_study_goes_on_and_ends_the_same(dataset, tiny, tmp_path):
     assert without_speed(rest) == without_speed(whole)
 
 
+def test_a_study_that_replaces_another_leaves_no_record_of_runs_that_are_gone(
+    dataset, tiny, tmp_path, capsys
+):
+    data = open_study(dataset, STUDY_CONFIG, tiny())
+    run_study(data, STUDY_CONFIG, tiny(), tmp_path, Reporter(quiet=True))
+    assert "warning" not in capsys.readouterr().err
+    other = tiny(learning_rate=0.03)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(data, STUDY_CONFIG, other, tmp_path, Interrupter(2))
+    assert "train.learning_rate = " in capsys.readouterr().err
+    assert not (tmp_path / STUDY).exists()
+    assert not (tmp_path / STUDY_TEXT).exists()
+    assert read_record(tmp_path / f"before-{STUDY}", StudyRecord).train == tiny()
+    record = run_study(data, STUDY_CONFIG, other, tmp_path, Reporter(quiet=True))
+    assert record == read_record(tmp_path / STUDY, StudyRecord)
+
+
 def without_speed(record):
     plain = msgspec.to_builtins(record)
     for arm in plain["arms"].values():
@@ -199,6 +216,8 @@ def test_a_study_of_all_that_can_be_asked_and_its_second_call(dataset, tiny, tmp
     )
     config = tiny(steps=10, eval_every=1, decay=0.2)
     data = open_study(dataset, study, config)
+    assert data.study.random_like == ["probe-02"]  # the data decides
+    study = data.study
     record = run_study(data, study, config, tmp_path, Reporter(quiet=True))
     assert len(record.sweep.points) == 2
     assert (tmp_path / "sweep02-9").is_dir()
@@ -213,7 +232,7 @@ def test_a_study_of_all_that_can_be_asked_and_its_second_call(dataset, tiny, tmp
     assert record.arms["shuffled-short"].prequential.against is None
     assert record.arms["raw"].prequential.read < 1
     assert record.repeats.arms == ["raw", "repeat-4"]
-    assert record.worth.arms == ["raw", "shuffled-short", "probe-01", "probe-02"]
+    assert record.worth.arms == ["raw", "random-probe-02", "probe-01", "probe-02"]
     assert [cell.cell for cell in record.worth.cells] == ["one", "two"]
     assert record.arms["short"].verdict == "INCONCLUSIVE"
     assert record.prediction.held is None

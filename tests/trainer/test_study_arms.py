@@ -60,17 +60,39 @@ def test_a_random_arm_is_as_large_as_what_it_stands_beside_and_drawn_from_the_co
         ({"budget": "unique"}, []),
         ({"random_like": []}, []),
         ({"arms": ARMS | {"less": "bytes > 12"}, "random_like": ["clean"]}, ["clean"]),
+        ({"mixtures": {"mix": Mix(weights={"one": 1, "two": 20})}}, ["mix"]),
+        ({"mixtures": {"mix": Mix(weights={"one": 1})}}, ["clean"]),  # it holds more
+        ({"arms": {"raw": ARMS["raw"]}, "probes": Probes(count=1)}, ["probe-01"]),
+        ({"arms": {"raw": ARMS["raw"]}, "repeats": [2]}, []),  # small on purpose
     ],
 )
 def test_the_smallest_arm_has_a_random_subset_unless_the_recipe_says_which(
     dataset, changes, wanted
 ):
     study = StudyConfig(**{"arms": ARMS} | changes)
-    found = with_random(dataset, study)
+    found = with_random(dataset, study, BUDGET)
     assert found.random_like == wanted
     assert found == msgspec.structs.replace(study, random_like=wanted)
-    assert with_random(dataset, found) is found
-    assert list(open_arms(dataset, found, BUDGET)[1])[: len(study.arm_names)] == study.arm_names
+    assert with_random(dataset, found, BUDGET) is found
+    names = list(open_arms(dataset, found, BUDGET)[1])
+    assert names == found.arm_names
+    assert [name for name in names if name in study.arm_names] == study.arm_names
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(weight=st.floats(0.02, 50), budget=st.integers(100, 4000), seed=st.integers(1, 3))
+def test_a_random_subset_of_a_mixture_has_as_many_different_tokens(dataset, weight, budget, seed):
+    """What is in the mixture repeatedly counts once, so the subset is read as often as that."""
+    mixes = {"mix": Mix(weights={"one": 1, "two": weight})}
+    study = StudyConfig(arms=ARMS, mixtures=mixes, random_like=["mix"])
+    arms = open_arms(dataset, study, budget, [seed])[seed]
+    assert list(arms) == study.arm_names
+    assert abs(arms["random-mix"].tokens - arms["mix"].tokens) <= 20  # half the longest document
+    assert arms["random-mix"].copies.max() == 1
+    assert ids(arms["random-mix"].view) <= ids(arms["raw"].view)
+    assert draw_words(study)["random-mix"] == "as many tokens as mix"
 
 
 def test_repeat_arms_hold_a_share_of_the_budget_and_lie_in_each_other(dataset):

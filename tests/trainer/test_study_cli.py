@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from shards.errors import CorruptError, DatasetError, TrainingError
 from tests.trainer.records import study_record
+from tests.trainer.test_study_compare import fresh
 from tests.trainer.test_study_suggest import record_of
 from trainer.records import STUDY, write_record
 from trainer.study_cli import (
@@ -23,7 +24,8 @@ ARMS = {"curated": (-0.05, -0.08, -0.02, "arm better")}
 @pytest.fixture
 def folder(tmp_path):
     write_record(tmp_path / "a" / "runs" / STUDY, study_record(ARMS))
-    write_record(tmp_path / "b" / STUDY, study_record({"curated": (0.1, 0.05, 0.15, "arm worse")}))
+    worse = study_record({"curated": (0.1, 0.05, 0.15, "arm worse")})
+    write_record(tmp_path / "b" / STUDY, fresh(worse))
     return tmp_path
 
 
@@ -46,7 +48,12 @@ def test_show_prints_the_sentence_or_the_page(folder):
 
 
 def test_compare_says_what_was_contradicted(folder):
-    assert call(compare_command, folder / "a", folder / "b") == "contradicted: curated\n"
+    said = call(compare_command, folder / "a", folder / "b")
+    assert said.endswith("contradicted: curated\n")
+    assert "share the seeds" not in said
+    same = call(compare_command, folder / "a", folder / "a")
+    assert "A and B share the seeds 1, 2 on one dataset: no independent evidence" in same
+    assert same.endswith("same runs: curated\n")
     change = msgspec.json.decode(call(compare_command, folder / "a", folder / "b", "--json"))
     assert change["arms"]["curated"]["answer"] == "contradicted"
 
@@ -55,7 +62,13 @@ def test_a_folder_without_a_study_is_an_error(folder):
     with pytest.raises(DatasetError, match="no finished study"):
         read_study(folder)
     (folder / "b" / STUDY).write_text("{}")
-    with pytest.raises(CorruptError, match="not a StudyRecord"):
+    with pytest.raises(CorruptError, match=r"not a StudyRecord.*run the study again .* writes"):
+        read_study(folder / "b")
+
+
+def test_a_study_whose_runs_are_being_replaced_is_not_shown(folder):
+    (folder / "b" / STUDY).rename(folder / "b" / f"before-{STUDY}")
+    with pytest.raises(DatasetError, match=r"before-study\.json is of one whose runs another"):
         read_study(folder / "b")
 
 

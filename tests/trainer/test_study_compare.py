@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from shards.errors import DatasetError
@@ -6,6 +7,22 @@ from trainer.study_compare import change_table, compare_studies
 
 BETTER, NOTHING, WORSE = "arm better", "no difference seen", "arm worse"
 FAILED = "INCONCLUSIVE"
+
+
+def fresh(record, first=11):
+    """The same findings from runs of other seeds."""
+    arms = {
+        name: msgspec.structs.replace(
+            arm,
+            seeds=[
+                msgspec.structs.replace(seed, seed=first + place, bpb=seed.bpb + 0.001)
+                for place, seed in enumerate(arm.seeds)
+            ],
+        )
+        for name, arm in record.arms.items()
+    }
+    study = msgspec.structs.replace(record.study, seeds=[first, first + 1])
+    return msgspec.structs.replace(record, arms=arms, study=study)
 
 
 @pytest.mark.parametrize(
@@ -23,13 +40,28 @@ FAILED = "INCONCLUSIVE"
     ],
 )
 def test_an_arm_is_confirmed_open_or_contradicted(a, b, answer):
-    found = compare_studies(study_record({"x": a}), study_record({"x": b})).arms["x"]
+    change = compare_studies(study_record({"x": a}), fresh(study_record({"x": b})))
+    assert change.shared_seeds == []
+    found = change.arms["x"]
     assert found.answer == answer
     assert found.change == pytest.approx(b[0] - a[0])
     half = 0.04 * 2**0.5 if b[2] - b[0] < 0.05 else (0.04**2 + 0.06**2) ** 0.5
     assert (found.ci_low, found.ci_high) == pytest.approx(
         (found.change - half, found.change + half)
     )
+
+
+def test_a_study_does_not_confirm_itself():
+    arm = (-0.1, -0.14, -0.06, BETTER)
+    a = study_record({"x": arm})
+    found = compare_studies(a, a)
+    assert found.arms["x"].answer == "same runs"
+    assert found.shared_seeds == [1, 2]
+    part = fresh(a, first=2)  # one seed in common, but runs of its own, such as another budget
+    assert compare_studies(a, part).arms["x"].answer == "confirmed"
+    assert compare_studies(a, part).shared_seeds == [2]
+    other = msgspec.structs.replace(part, dataset_id="e")
+    assert compare_studies(a, other).shared_seeds == []
 
 
 def test_changing_sides_changes_the_sign():

@@ -20,16 +20,22 @@ def test_arms_come_in_the_order_of_the_recipe_then_what_follows_from_them():
         bands={"low": {"signal": "zstd_bpb", "high": 0.5}},
         mixtures={"code": {"weights": {"source": 1}}},
         curricula={"easy": {"signal": "zstd_bpb"}},
-        random_like=["low"],
+        random_like=["low", "code", "probe-02"],
         repeats=[2],
         probes={"count": 2},
         cells={"signal": "ref_bpb"},
     )
     assert found.arm_names == [
-        "raw", "curated", "low", "code", "easy", "shuffled-easy", "random-low", "repeat-2",
-        "probe-01", "probe-02",
+        "raw", "curated", "low", "code", "easy", "shuffled-easy", "random-low", "random-code",
+        "random-probe-02", "repeat-2", "probe-01", "probe-02",
     ]  # fmt: skip
     assert found.expressions[2:] == [found.valid, "zstd_bpb", "zstd_bpb", "ref_bpb"]
+    assert list(found.named_expressions)[:3] == [
+        "study.arms.raw",
+        "study.arms.curated",
+        "study.valid",
+    ]
+    assert found.named_expressions["study.bands.low.signal"] == "zstd_bpb"
 
 
 def test_the_example_with_all_arms_can_be_used():
@@ -52,6 +58,10 @@ def test_one_selection_is_enough_where_other_arms_follow_from_it():
         ({"bands": {"low": {"signal": "x", "of": "rwa"}}}, "bands.low.of = 'rwa'.*mean 'raw'"),
         ({"bands": {"raw": {"signal": "x"}}}, "two arms are named 'raw'"),
         ({"mixtures": {"a b": {"weights": {}}}}, "'a b': a name of letters"),
+        (
+            {"arms": {"raw": "True", 201 * "x": "True"}},
+            "xxx'…: a name of 201 bytes, .* at most 200",
+        ),
         ({"mixtures": {"m": {"weights": {"x": -1.0}}}}, "expected a float >= 0"),
         ({"curricula": {"c": {"signal": "x", "of": "y"}}}, "curricula.c.of = 'y'"),
         ({"probes": {"count": 1, "of": "y"}}, "probes.of = 'y'"),
@@ -78,6 +88,13 @@ def test_one_selection_is_enough_where_other_arms_follow_from_it():
         (
             {"repeats": [2], "contrasts": [["curated", "repeat-2"], ["repeat-2", "curated"]]},
             r"\['repeat-2', 'curated'\]: .* each pair once",
+        ),
+        ({"random_like": ["curate"]}, "random_like = 'curate': no selection.*mean 'curated'"),
+        ({"random_like": ["raw"]}, "random_like = 'raw': is the control"),
+        ({"repeats": [2], "random_like": ["repeat-2"]}, "'repeat-2': no selection, band, mixture"),
+        (
+            {"curricula": {"c": {"signal": "x"}}, "random_like": ["c"]},
+            "random_like = 'c': is a curriculum, whose control is its twin shuffled-c",
         ),
         ({"budget": "unique", "random_like": ["curated"]}, "would be the control again"),
         ({"budget": "unique", "probes": {"count": 1}}, "study.probes with study.budget"),

@@ -6,7 +6,7 @@ from tests.trainer.records import study_record
 from trainer.records import STUDY, write_record
 from trainer.show import study_summary
 from trainer.study_cli import show_command
-from trainer.study_config import Band, StudyConfig
+from trainer.study_config import Band, Curriculum, Mix, Probes, StudyConfig
 from trainer.study_controls import caution, random_words, without_random
 from trainer.study_report import answer_sentence, study_markdown
 
@@ -65,6 +65,33 @@ def test_an_arm_as_large_as_the_control_needs_none_and_a_band_does():
     assert without_random(arms, record.study) == ["dense"]
 
 
+def test_a_mixture_or_probe_that_holds_less_needs_one_and_others_do_not():
+    """A repeat arm is small on purpose, and a curriculum has its twin; the words say so."""
+    record = study()
+    raw, small = record.arms["raw"], record.arms["curated"]
+    others = {
+        "repeats": [2], "curricula": {"easy": Curriculum(signal="x")},
+        "mixtures": {"mix": Mix(weights={"a": 1})}, "probes": Probes(count=9),
+    }  # fmt: skip
+    config = StudyConfig(arms={"raw": "True"}, seeds=[1, 2], **others)
+    arms = {name: raw if name == "raw" else small for name in config.arm_names}
+    assert without_random(arms, config) == ["mix", *config.probe_names]
+    assert (
+        "none for mix, probe-01, probe-02, probe-03, probe-04, probe-05 and 4 more: less data"
+        in (random_words(arms, config))
+    )
+    whole = arms | dict.fromkeys(["mix", *config.probe_names], raw)
+    assert random_words(whole, config) == (
+        "none is needed: no arm is smaller than the control but for repeat arms, small on purpose"
+        " and curricula, which have twins"
+    )
+    given = StudyConfig(arms={"raw": "True"}, seeds=[1, 2], random_like=["mix"], **others)
+    arms["random-mix"] = small
+    assert caution(arms, given).endswith("and 3 more there is no random subset of equal size;"
+                                         " random-mix, smaller still, shows what less data alone"
+                                         " does.")  # fmt: skip
+
+
 def test_a_smaller_random_subset_speaks_for_larger_arms():
     record = study(random_like=["curated"])
     arms = record.arms | {
@@ -75,6 +102,12 @@ def test_a_smaller_random_subset_speaks_for_larger_arms():
     end = "random-curated, smaller still, shows what less data alone does"
     assert caution(arms, config) == (f"Beside near there is no random subset of equal size; {end}.")
     assert random_words(arms, config) == f"random-curated; none for near: {end}"
+    tiny = msgspec.structs.replace(record.arms["curated"], available_tokens=100)
+    both = msgspec.structs.replace(config, arms=selections | {"tiny": "True"})
+    said = f"Beside near there is no random subset of equal size; {end}. Beside tiny there is no"
+    assert caution(arms | {"tiny": tiny}, both).startswith(said)
+    words = random_words(arms | {"tiny": tiny}, both)
+    assert words.startswith(f"random-curated; none for near: {end}; none for tiny: less data alone")
     # The other way round it shows too little.
     config = msgspec.structs.replace(config, random_like=["near"])
     assert random_words(arms, config).endswith("none for curated: less data alone might explain"

@@ -1,17 +1,20 @@
-from tests.trainer.records import run_record
-from trainer.parallel import Job
-from trainer.records import RUN, write_record
-from trainer.study_jobs import replaced
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from trainer import study_jobs
+from trainer.config import TrainConfig
+from trainer.signals import Stopped
+from trainer.study_config import StudyConfig
+from trainer.study_jobs import make_study
 
 
-def test_finished_runs_that_another_study_would_replace_are_named(tmp_path):
-    todo = [Job(name, (), tmp_path / name, 10) for name in ("raw-1", "raw-2", "curated-1")]
-    assert replaced(todo) == ""
-    for job in todo[1:]:
-        job.folder.mkdir()
-        write_record(job.folder / RUN, run_record())
-    assert replaced(todo) == (
-        f"warning: {tmp_path} holds 2 finished runs of another study, which this one replaces"
-        " (raw-2: 400,000 tokens of dataset d, True); to keep them, stop now and give another --out"
-    )
-    assert replaced([]) == ""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_between_runs_stops_the_study_at_once(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(study_jobs, "choose_device", lambda _: os.kill(os.getpid(), number))
+    before, study = signal.getsignal(number), StudyConfig()
+    with pytest.raises(Stopped, match=f"{number.name} between runs: what is done is kept"):
+        make_study(SimpleNamespace(study=study), study, TrainConfig(), tmp_path, ())
+    assert signal.getsignal(number) == before

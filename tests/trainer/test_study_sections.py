@@ -1,4 +1,5 @@
 import msgspec
+import pytest
 
 from tests.trainer.records import study_record
 from trainer.study_records import (
@@ -90,11 +91,32 @@ def test_what_was_checked_stands_in_the_controls():
     assert "highest left 41 %; of all 13-grams in raw 10.3 %" in rows["decontamination"]
     assert rows["prediction"].endswith("the prediction did NOT hold")
     other = msgspec.structs.replace(told, same_dataset=False, held=True)
-    assert "(made for another dataset)" in prediction_words(other)
+    assert "(made for another dataset: no test of it)" in prediction_words(other)
     both = msgspec.structs.replace(other, same_tokens=False)
-    assert "(made for another dataset and budget)" in prediction_words(both)
+    both = msgspec.structs.replace(both, other=["validation"])
+    assert "(made for another dataset, budget, validation: no test of it)" in prediction_words(both)
     untested = msgspec.structs.replace(told, held=None)
     assert prediction_words(untested).endswith("was not tested: the arm is INCONCLUSIVE")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "predicted", "end"),
+    [
+        (-0.2, -0.01, -0.05, "held"),
+        (-0.2, 0.0, -0.05, "held, but its interval includes no difference"),
+        (-0.2, -0.01, -0.1, "held, but the foretold value lies outside of the measured interval"),
+        (-0.2, 0.1, -0.1, "held, but its interval includes no difference and the foretold value"
+         " lies outside of the measured interval"),
+    ],
+)  # fmt: skip
+def test_a_prediction_that_held_says_how_little_it_forbade(low, high, predicted, end):
+    told = PredictionResult(
+        arm="curated", predicted=predicted, low=low, high=high, measured=-0.05,
+        interval=(-0.08, -0.02), same_dataset=True, held=True,
+    )  # fmt: skip
+    assert prediction_words(told).endswith(f"the prediction {end}")
+    failed = msgspec.structs.replace(told, held=False)
+    assert prediction_words(failed).endswith("the prediction did NOT hold")
 
 
 def test_the_cost_is_said_where_every_run_knows_its_own():

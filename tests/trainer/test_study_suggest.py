@@ -62,11 +62,31 @@ def test_the_recipe_is_a_study_that_tests_the_prediction_on_fresh_seeds():
     assert study.prediction.seeds == [1, 2]
     assert study.prediction.tokens == record.tokens
     assert study.expected_seed_sd == pytest.approx((2 * record.worth.noise) ** 0.5, rel=0.05)
-    assert "random_like" not in table["study"]  # a mixture's size is that of the control's cells
+    assert table["study"]["random_like"] == [ARM]  # docs/2 allows 0.7 M of the control's 0.8 M
     assert study.prediction.low == pytest.approx(found.low, abs=1e-6)
-    assert study.arm_names == ["raw", ARM]
+    assert study.arm_names == ["raw", ARM, f"random-{ARM}"]
     assert study.cells.signal == "zstd_bpb"
     assert decode(table, "train", TrainConfig) == record.train
+
+
+def test_a_mixture_as_large_as_the_control_has_no_random_subset():
+    record = record_of(np.array([0.2, -0.3, 0.1]))
+    raw = msgspec.structs.replace(record.arms["raw"], available_tokens=500_000)
+    record = msgspec.structs.replace(record, arms=record.arms | {"raw": raw})
+    found = suggest(record)
+    assert found.study.random_like is None  # the data decides
+    assert "random_like" not in recipe_text(record, found)
+
+
+@pytest.mark.parametrize("arms", [2, 3, 4, 8])
+def test_a_suggestion_from_few_arms_says_that_it_is_a_guess(arms):
+    record = record_of(np.array([0.2, -0.3, 0.1]), arms=arms)
+    found = suggest(record)
+    words = f"From {arms} arms besides the control: below 4 the interval is mostly the prior's"
+    assert (words in suggestion_words(record, found)) is (arms < 4)
+    text = recipe_text(record, found)
+    assert (f"# {words}" in text) is (arms < 4)
+    assert decode(tomllib.loads(text), "study", StudyConfig) == found.study
 
 
 def test_what_nobody_knows_is_not_promised():

@@ -106,6 +106,24 @@ def test_moments_and_quantiles_are_those_of_draws_from_the_mixture(seed, arms):
     assert move[0] @ covariance @ move[0] == pytest.approx(within)
 
 
+@pytest.mark.parametrize("apart", [0.0, 0.004])
+def test_an_arm_is_not_predicted_from_its_double(apart):
+    """Two mixtures at right angles say nothing of each other; the double of each would tell all."""
+    once = np.array([[0.5, 0.5, 0.0], [0.1, 0.45, 0.45]])
+    shares = np.concatenate([[CONTROL], once, once + apart * np.array([1, -1, 0])])
+    rng = np.random.default_rng(10)
+    bpb = 2 + np.array([[0], [0.06], [0.06], [0.06], [0.06]]) + 1e-4 * rng.standard_normal((5, 3))
+    found = worth_model(names(shares), CELLS, shares, bpb)
+    assert found.left_out_error > 0.9 * found.plain_error
+
+
+def test_all_arms_alike_leave_none_to_predict_from():
+    shares = np.array([CONTROL, [0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])
+    bpb = np.array([[2.0, 2.0], [1.9, 1.9], [1.9, 1.9]])
+    found = worth_model(names(shares), CELLS, shares, bpb)
+    assert found.left_out_error == pytest.approx(found.plain_error)
+
+
 def test_arms_like_the_control_leave_the_prior():
     """Nothing was learned of their cells: wide, and around nothing."""
     shares = np.tile(CONTROL, (5, 1))

@@ -38,6 +38,27 @@ def test_band_of_two_seeds_is_their_range(make_arm):
     assert (low[1], high[1]) == pytest.approx((2.01, 2.02))
 
 
+def test_curves_end_at_the_scores_of_the_table_and_not_at_their_points(make_study):
+    """Points are measured on few documents, here ones on which the arms stand the other way."""
+    made = make_study("x")
+    for arm, wrong in zip(made["arms"].values(), (-0.3, 0.2), strict=True):
+        for seed in arm["seeds"]:
+            for point in seed["curve"]:
+                point["valid_bpb"] += wrong
+    study = msgspec.convert(made, Study)
+    for arm in study.arms.values():
+        _, mean, low, high = band_of(arm, 0.05)
+        scores = [seed.bpb for seed in arm.seeds]
+        assert mean[-1] == pytest.approx(np.mean(scores))
+        assert low[-1] < min(scores) < max(scores) < high[-1]
+        first = [seed.curve[0].valid_bpb - seed.curve[-1].valid_bpb for seed in arm.seeds]
+        assert mean[0] - mean[-1] == pytest.approx(np.mean(first))  # moved, not bent
+    assert [label.text for label in study_curves(study).labels][:2] == [
+        "2.420 raw",
+        "2.320 curated",
+    ]
+
+
 def test_only_places_that_all_seeds_have_are_drawn(make_arm):
     arm = make_arm(2.0, seeds=(1, 2))
     del arm["seeds"][0]["curve"][0]
@@ -51,10 +72,11 @@ def test_curves_place_lower_bpb_lower_and_the_end_at_the_right(study):
     assert [end[0] for end in ends] == ["100.00", "100.00"]
     assert float(ends[0][1]) < float(ends[1][1])  # y grows downwards
     assert "t interval of the mean over 3 seeds" in chart.band
-    assert len(chart.levels) == 5  # unigram and bigram of both arms, zstd
+    assert [level.kind for level in chart.levels] == ["unigram", "bigram", "zstd"]
     assert [label.text for label in chart.labels] == [
-        "2.420 raw", "2.320 curated", "unigram", "bigram", "2.900 zstd",
+        "2.420 raw", "2.320 curated", "3.200 unigram", "2.600 bigram", "2.900 zstd",
     ]  # fmt: skip
+    assert chart.control == "raw"
     assert all(0 <= tick.at <= 100 for tick in [*chart.x, *chart.y])
 
 
@@ -74,8 +96,12 @@ def test_a_single_run_is_a_line_without_a_band():
         },
         Run,
     )  # fmt: skip
-    (line,) = run_curves(run).series
-    assert line.name == "model"
+    chart = run_curves(run)
+    (line,) = chart.series
+    assert (line.name, chart.control) == ("model", "")
+    assert chart.labels[0].text == "2.000 model"
+    moved = run_curves(msgspec.structs.replace(run, bpb=2.2))
+    assert moved.labels[0].text == "2.200 model"
     assert run_curves(msgspec.structs.replace(run, curve=[])) is None
     assert run.curve[0] == CurvePoint(1, 2.5)
 
@@ -104,6 +130,7 @@ def test_of_many_arms_the_control_and_the_most_different_are_drawn(make_study, m
     assert [line.style for line in chart.series] == list(range(MOST_CURVES))  # each its own
     assert styles(study, ["arm6", "arm7"]) == [NO_CURVE, 1]
     assert chart.arms == 12
+    assert len(chart.levels) == 3  # the control's, not each arm's
 
 
 def test_the_coverage_is_said_once_where_all_arms_have_the_same(make_study, make_arm):

@@ -170,6 +170,22 @@ def test_no_source_is_called_where_the_gate_failed(
     assert ("none is called" in page) is not passed
 
 
+def test_sources_worth_and_curves_are_on_the_page_as_in_the_text(chain, write_study, make_study):
+    """What is claimed by source and by cell has its interval here too (DESIGN.md, promise 5)."""
+    arms = make_study("d")["arms"]
+    source = next(iter(arms["raw"]["by_source"]))
+    found = {"documents": 7, "delta": -0.1, "interval": [-0.2, -0.05]}
+    arms["raw"] |= {"tokens_to_target": 2000.0, "area": 2.5}
+    arms["curated"] |= {"sources": {source: found}, "area": 2.25}
+    cell = {"cell": "s", "bytes": 10, "effect": 0.4, "interval": [-0.1, 0.9]}
+    worth = {"arms": ["raw", "curated"], "cells": [cell], "left_out_error": 0, "plain_error": 0}
+    write_study(arms=arms, worth=worth)
+    text = outline(render(gather(chain))).text
+    assert "2.3000 −0.1000 −0.2000 to −0.0500" in text
+    assert "s +0.040 −0.010 to +0.090" in text
+    assert "raw 2k 2.5000 curated not reached 2.2500" in text
+
+
 @pytest.mark.parametrize(("count", "head"), [(0, "source"), (11, "arm")])
 def test_the_longer_of_arms_and_sources_goes_down_the_page(
     chain, write_study, make_study, make_arm, count, head
@@ -195,6 +211,10 @@ def test_random_subsets_that_there_are_and_that_lack(chain, write_study, make_st
     write_study(arms=arms, study=selections)
     text = outline(render(gather(chain))).text
     assert f"{words}, INCONCLUSIVE; none for small: less data alone might explain them" in text
+    arms["random-curated"] |= {"available_tokens": 10}
+    write_study(arms=arms, study={"arms": {"raw": "1"}, "mixtures": {"small": {}}})
+    text = outline(render(gather(chain))).text
+    assert "none for small: random-curated, smaller still, shows what less data alone does" in text
     write_study(study={"budget": "unique"})
     assert "random subset none is needed" in outline(render(gather(chain))).text
 
@@ -216,7 +236,9 @@ def test_a_prediction_has_its_answer(chain, write_study, held, words):
             "interval": [-0.14, -0.06], "same_dataset": True, "held": held,
         }
     )  # fmt: skip
-    assert f"prediction {words} : curated was foretold" in outline(render(gather(chain))).text
+    weak = ", but its interval includes no difference" if held else ""
+    text = outline(render(gather(chain))).text.replace(" ,", ",").replace(" :", ":")
+    assert f"prediction {words}{weak}: curated was foretold" in text
 
 
 def test_planned_contrasts_and_an_arm_that_failed_alone(chain, write_study):

@@ -24,6 +24,7 @@ def test_rows_are_sources_and_columns_bins(study):
     assert [source for source, _ in grid.rows] == ["a/b", "c"]
     first, second = grid.rows[0][1]
     assert (first.text, first.kind, first.strength) == ("−0.040", "better", 1.0)
+    assert first.interval == "−0.060 to −0.020"
     assert (second.kind, second.strength) == ("open", 0.5)
     assert grid.rows[1][1][0] is None
     assert grid.rows[1][1][1].kind == "worse"
