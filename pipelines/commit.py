@@ -8,14 +8,14 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from pipelines import files
+from pipelines import files, stores
 from pipelines.environment import code_hash, shipped_packages
 from pipelines.runners import JobOptions
 from pipelines.temporary import own_temporary, remove_stale
@@ -42,6 +42,9 @@ ROLES = {"documents": ("kept", "dropped", "spans", "index"), "tokens": ("tokens"
 """Folders of shards in a dataset, by its kind."""
 
 _LOCK = "lock"
+_MOST_LISTED = 10_000
+"""Objects that are looked at to see whose a remote folder is: a store lists 1,000 a request."""
+
 _SHARD = re.compile(r"\d{5,}-of-\d{5,}\.(parquet|arrow)(\.partial-[0-9a-f]+)?")
 
 
@@ -50,7 +53,8 @@ def own_output(out: str, kind: str, *, keep_work: bool) -> Iterator[None]:
     """Hold the output folder for one job; what it has finished stays in `WORK` if the job fails.
 
     The lock is the kernel's (flock), so a job that was killed holds none. Other file systems than
-    the local one have no lock: there, two jobs on one output are the caller's to avoid.
+    the local one have no lock: there, two jobs on one output are the caller's to avoid, and the
+    file of the lock only says whose the folder is.
 
     Args:
         out: the output folder.
@@ -62,7 +66,7 @@ def own_output(out: str, kind: str, *, keep_work: bool) -> Iterator[None]:
         RecipeError: see `check_output`.
     """
     check_output(out, kind)
-    with _lock(out) if files.is_local(out) else nullcontext(), own_temporary():
+    with _lock(out) if files.is_local(out) else _mark(out), own_temporary():
         yield
         if not keep_work:
             _remove_work(out)  # while it is ours
@@ -106,6 +110,14 @@ def _lock(out: str) -> Iterator[None]:
                 return
 
 
+@contextmanager
+def _mark(out: str) -> Iterator[None]:
+    """Write the lock's file where there are no locks; it goes with the work folder."""
+    whose = f"{socket.gethostname()} {os.getpid()}\n"
+    files.write_atomic(files.join(out, WORK, _LOCK), whose.encode())
+    yield
+
+
 def _is_same(file: IO[str], path: Path) -> bool:
     """Tell whether `path` still is the open file: a job that ends removes its lock file."""
     try:
@@ -139,23 +151,12 @@ def check_output(out: str, kind: str) -> None:
         RecipeError: see `check_name`; `out` is a file, a folder with files in which no job of
             Assay's began, or a dataset of another kind; or a folder of shards holds other files
             than shards.
-        PlatformError: it cannot be created.
+        PlatformError: it cannot be created, or not be listed.
     """
     check_name(out)
-    if not files.is_local(out):
-        if any(sign in out for sign in "*?["):  # Beam deletes by pattern
-            raise RecipeError(f"{out}: holds one of * ? [; choose another --out")
-        return
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise RecipeError(f"{out}: is a file; --out must be a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
+    names = _local_names(out) if files.is_local(out) else _remote_names(out)
     # Shards alone are a dataset whose manifest somebody deleted, to have it made again.
-    if names and not _is_ours(folder, names) and not names <= set(ROLES[kind]):
+    if names and not _is_ours(out, names) and not names <= set(ROLES[kind]):
         raise RecipeError(f"{out}: is not empty and not an Assay dataset; choose another --out")
     for other, roles in ROLES.items():
         if other != kind and names & set(roles):
@@ -164,11 +165,34 @@ def check_output(out: str, kind: str) -> None:
                 " another --out"
             )
     for role in ROLES[kind]:
-        for path in sorted((folder / role).glob("*")):
-            if not _SHARD.fullmatch(path.name) or not path.is_file():
+        folder = files.join(out, role)
+        for name in sorted(files.names(folder)):
+            path = files.join(folder, name)
+            if not _SHARD.fullmatch(name) or (files.is_local(path) and not Path(path).is_file()):
                 raise RecipeError(
                     f"{path}: is not a shard of Assay; move it out of the dataset's folder"
                 )
+
+
+def _local_names(out: str) -> set[str]:
+    """Make a folder; return the names in it."""
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{out}: is a file; --out must be a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return set(files.names(out))
+    except OSError as error:
+        raise PlatformError(f"{out}: cannot be created: {error.strerror}") from None
+
+
+def _remote_names(out: str) -> set[str]:
+    """Return the names in a folder; of a large one the first, and those of datasets' folders."""
+    if any(sign in out for sign in "*?["):  # Beam lists and deletes by pattern
+        raise RecipeError(f"{out}: holds one of * ? [; choose another --out")
+    first = {name.split("/")[0] for name in files.names(out, _MOST_LISTED)}
+    roles = [role for roles in ROLES.values() for role in roles]
+    return first | {role for role in roles if files.names(files.join(out, role), 1)}
 
 
 def read_dataset(folder: str) -> Manifest:
@@ -198,8 +222,13 @@ def current(out: str, stage_key: str) -> Manifest | None:
     if not files.exists(files.join(out, MANIFEST)):
         return None
     manifest = read_dataset(out)
+    sizes = {
+        f"{role}/{name}": size
+        for role in ROLES[manifest.content.kind]
+        for name, size in stores.listed(files.join(out, role))
+    }
     entries = [entry for entries in manifest.content.shards.values() for entry in entries]
-    whole = all(is_whole(out, entry, verify=False) for entry in entries)
+    whole = all(sizes.get(entry.path) == entry.bytes for entry in entries)
     return manifest if whole and manifest.stage_key == stage_key else None
 
 
@@ -216,15 +245,22 @@ def is_whole(folder: str, entry: ShardEntry, *, verify: bool) -> bool:
     return not verify or hashlib.sha256(files.read_bytes(place)).hexdigest() == entry.sha256
 
 
-def _is_ours(folder: Path, names: set[str]) -> bool:
+def _is_ours(out: str, names: set[str]) -> bool:
     """Tell whether a job of Assay's began or ended here: by what it leaves, not by a name alone."""
-    manifest = folder / MANIFEST
-    if MANIFEST in names and manifest.is_file() and b'"dataset_id"' in manifest.read_bytes():
+    manifest, lock = files.join(out, MANIFEST), files.join(out, WORK, _LOCK)
+    if not files.is_local(out):
+        has_manifest = files.exists(manifest) and b'"dataset_id"' in files.read_bytes(manifest)
+        return has_manifest or files.exists(lock)
+    if (
+        MANIFEST in names
+        and Path(manifest).is_file()
+        and b'"dataset_id"' in files.read_bytes(manifest)
+    ):
         return True
     if WORK not in names:
         return False
     try:
-        inside = {path.name for path in (folder / WORK).iterdir()}
+        inside = {path.name for path in Path(lock).parent.iterdir()}
     except NotADirectoryError:
         return False
     except FileNotFoundError:
@@ -235,17 +271,18 @@ def _is_ours(folder: Path, names: set[str]) -> bool:
 
 def uncommit(out: str) -> None:
     """Remove the manifest before a shard is overwritten, so that no reader sees a mixture."""
-    files.delete(files.join(out, MANIFEST))
+    files.delete_files([files.join(out, MANIFEST)])
 
 
 def commit(out: str, manifest: Manifest) -> None:
     """Remove shard files of an earlier dataset in this folder, then write the manifest."""
     wanted = {entry.path for entries in manifest.content.shards.values() for entry in entries}
-    if files.is_local(out):
-        for role in ROLES[manifest.content.kind]:
-            for path in (Path(out) / role).glob("*"):
-                if f"{role}/{path.name}" not in wanted and _SHARD.fullmatch(path.name):
-                    path.unlink()
+    for role in ROLES[manifest.content.kind]:
+        names = files.names(files.join(out, role))
+        stale = [
+            name for name in names if f"{role}/{name}" not in wanted and _SHARD.fullmatch(name)
+        ]
+        files.delete_files([files.join(out, role, name) for name in stale])
     files.write_atomic(files.join(out, MANIFEST), encode_manifest(manifest))
 
 
@@ -261,7 +298,10 @@ def collect_garbage(out: str, *, unfinished: bool = False) -> tuple[list[str], i
     """
     folder = Path(out)
     if not files.is_local(out) or not folder.is_dir():
-        raise DatasetError(f"{out}: not a folder on this machine")
+        raise DatasetError(
+            f"{out}: not a folder on this machine; elsewhere a job leaves only its folder {WORK},"
+            " which the next run in it removes"
+        )
     remove_stale()
     work, done = folder / WORK, (folder / MANIFEST).exists()
     if not done and not work.exists():

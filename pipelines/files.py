@@ -1,8 +1,9 @@
-"""Every path of a pipeline goes through Beam FileSystems: local, gs://, s3://, hdfs://.
+"""Every path of a pipeline: local, or through Beam gs://, s3://, hdfs:// (see `stores`).
 
-Writes are atomic: a temporary name, then a rename. A bundle that Beam runs twice writes the same
-bytes to the same place twice, which changes nothing. A *hashed* file ends in the xxh3-128 of what
-is before: a run that goes on where another was killed takes up none that was damaged meanwhile.
+Writes are atomic: on a disk a temporary name, then a rename. A bundle that Beam runs twice writes
+the same bytes to the same place twice, which changes nothing. A *hashed* file ends in the xxh3-128
+of what is before: a run that goes on where another was killed takes up none that was damaged
+meanwhile.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import uuid
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from pipelines import stores
 from pipelines.beam import beam
 from shards.atomic import PARTIAL
 from shards.errors import CorruptError, InputError, PlatformError
@@ -42,22 +44,11 @@ def join(folder: str, *parts: str) -> str:
     """Join path parts by the rules of the file system that `folder` is on.
 
     Raises:
-        InputError: Beam does not know it here.
+        InputError: Beam does not know it here, or not how to get at it.
     """
     if not is_local(folder):
-        _check_known(folder)
+        return cast(str, stores.system(folder).join(folder, *parts))
     return cast(str, beam.io.filesystems.FileSystems.join(folder, *parts))
-
-
-def _check_known(path: str) -> None:
-    systems = beam.io.filesystem.FileSystem.get_all_subclasses()
-    known = {system.scheme() for system in systems} - {None}
-    scheme = path.partition("://")[0]
-    if scheme not in known:
-        raise InputError(
-            f"{path}: Beam knows no file system {scheme}:// here, but {', '.join(sorted(known))};"
-            " others may need an extra of apache-beam, such as apache-beam[gcp]"
-        )
 
 
 def open_file(path: str) -> BinaryIO:
@@ -71,10 +62,9 @@ def open_file(path: str) -> BinaryIO:
             return Path(path).open("rb")
         except OSError as error:
             raise InputError(f"{path}: cannot be opened: {error.strerror}") from None
-    systems = beam.io.filesystems.FileSystems
-    uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
+    store = stores.system(path)
     try:
-        return cast(BinaryIO, systems.open(path, compression_type=uncompressed))
+        return cast(BinaryIO, store.open(path, compression_type=stores.UNCOMPRESSED))
     except Exception as error:  # each file system raises its own kind
         raise InputError(f"{path}: cannot be opened: {error}") from None
 
@@ -86,17 +76,36 @@ def read_bytes(path: str) -> bytes:
 
 
 def exists(path: str) -> bool:
-    """Tell whether a file exists."""
-    return bool(beam.io.filesystems.FileSystems.exists(path))
+    """Tell whether a file exists (of a remote folder: only on hdfs://)."""
+    return Path(path).exists() if is_local(path) else stores.exists(path)
 
 
 def size(path: str) -> int:
     """Return a file's bytes, -1 if it does not exist."""
-    systems = beam.io.filesystems.FileSystems
-    if not systems.exists(path):
+    if not is_local(path):
+        return stores.size(path)
+    try:
+        return Path(path).stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
         return -1
-    (match,) = systems.match([path])
-    return int(match.metadata_list[0].size_in_bytes) if match.metadata_list else -1
+
+
+def names(folder: str, most: int | None = None) -> list[str]:
+    """Return the names in a folder, none where it is not there; remotely, `most` of them.
+
+    On a store of objects a name is the path below the folder: it may hold a slash.
+
+    Raises:
+        PlatformError: it cannot be listed.
+    """
+    if is_local(folder):
+        try:
+            return [path.name for path in Path(folder).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise PlatformError(f"{folder}: cannot be listed: {error.strerror}") from None
+    return [name for name, _ in stores.listed(folder, most)]
 
 
 def make_folder(path: str) -> None:
@@ -111,18 +120,18 @@ def write_atomic(path: str, data: bytes | memoryview) -> None:
     Raises:
         PlatformError: the disk is full, read-only or gone.
     """
+    whole = memoryview(data).cast("B")
+    if not is_local(path):
+        stores.write(path, whole)
+        return
     systems = beam.io.filesystems.FileSystems
     folder, _ = systems.split(path)
     partial = f"{path}{PARTIAL}{uuid.uuid4().hex[:8]}"
-    uncompressed = beam.io.filesystem.CompressionTypes.UNCOMPRESSED
     try:
         make_folder(folder)
-        with systems.create(partial, compression_type=uncompressed) as file:
-            file.write(data)
-        if is_local(path):
-            Path(partial).replace(path)
-        else:
-            systems.rename([partial], [path])
+        with systems.create(partial, compression_type=stores.UNCOMPRESSED) as file:
+            file.write(whole)
+        Path(partial).replace(path)
     except BaseException as error:
         with contextlib.suppress(Exception):
             delete(partial)
@@ -186,9 +195,16 @@ def delete(path: str) -> None:
         else:
             local.unlink(missing_ok=True)
         return
-    systems = beam.io.filesystems.FileSystems
-    if systems.exists(path):
-        systems.delete([path])
+    stores.delete(path)
+
+
+def delete_files(paths: list[str]) -> None:
+    """Delete files of one file system; fine if they are not there."""
+    if paths and not is_local(paths[0]):
+        stores.delete_files(paths)
+        return
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
 
 
 def expand(patterns: list[str], key: str = "input.paths") -> list[tuple[str, int]]:
@@ -230,8 +246,10 @@ def _expand_local(pattern: str, key: str) -> list[tuple[str, int]]:
 
 
 def _expand_remote(pattern: str) -> list[tuple[str, int]]:
+    store = stores.system(pattern)
     try:
-        (match,) = beam.io.filesystems.FileSystems.match([pattern])
+        (match,) = store.match([pattern])
     except Exception as error:  # each file system raises its own kind
         raise InputError(f"{pattern}: cannot be listed: {error}") from None
-    return [(item.path, int(item.size_in_bytes)) for item in match.metadata_list]
+    found = [(item.path, int(item.size_in_bytes)) for item in match.metadata_list]
+    return [(path, size) for path, size in found if not path.endswith("/")]  # a console's folder

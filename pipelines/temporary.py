@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from pipelines import worker
+
 _PREFIX = "assay-job-"
 _OF_BEAM = "beam-pipeline-temp*"
 _LOCK = "lock"
@@ -56,6 +58,7 @@ def _make(root: Path) -> tuple[Path, IO[str]]:
 
 def remove_stale() -> None:
     """Remove the folders of this user's jobs that have ended, and of no job that runs."""
+    worker.remove_stale()
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):  # BlockingIOError: it runs
             if folder.stat().st_uid == os.getuid():

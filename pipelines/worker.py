@@ -44,10 +44,8 @@ class Pool:
 
     def __init__(self, preload: Sequence[str]) -> None:
         # Not an abstract socket, which every user of the machine could send requests to.
-        root = tempfile.gettempdir()
-        if len(os.fsencode(root)) > _LONGEST_ADDRESS - 40:
-            root = "/tmp"  # mkdtemp makes a folder in it that is ours alone
-        _remove_stale(Path(root))
+        remove_stale()
+        root = _root()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
         self.address = str(self._folder / "socket")
         self.made_for = _surroundings()
@@ -74,9 +72,15 @@ class Pool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _remove_stale(root: Path) -> None:
+def _root() -> str:
+    root = tempfile.gettempdir()
+    # mkdtemp makes a folder in it that is ours alone
+    return root if len(os.fsencode(root)) <= _LONGEST_ADDRESS - 40 else "/tmp"
+
+
+def remove_stale() -> None:
     """Remove the folders of jobs that were killed together with their pool."""
-    for folder in root.glob(f"{_PREFIX}*-*"):
+    for folder in Path(_root()).glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         with suppress(OSError):
             if pid.isdigit() and folder.stat().st_uid == os.getuid() and not _exists(int(pid)):

@@ -68,10 +68,13 @@ def job_options(
     """
     from msgspec.structs import replace
 
+    from pipelines import stores
     from pipelines.runners import JobOptions, RunnerOptions, check_policy
 
     runner_options = RunnerOptions(runner, workers, beam_args)
     check_policy(runner_options)
+    if beam_args:
+        stores.use_options(list(beam_args))  # paths are looked at before Beam's first pipeline
     options = JobOptions(
         runner_options,
         keep_work=keep_work,

@@ -10,7 +10,6 @@ different shingle, about as much as the text.
 
 import hashlib
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,10 +22,11 @@ from dedup.config import DedupConfig
 from dedup.shingles import shingle_sets
 from dedup.words import Int64, UInt64
 from pipelines import files
+from pipelines.commit import read_dataset, shard_path
 from pipelines.curate.keep import keep_order
 from pipelines.curate.schema import ID
 from shards.errors import CorruptError, DatasetError, RecipeError
-from shards.manifest import InputEntry, Manifest, read_manifest
+from shards.manifest import InputEntry, Manifest
 from shards.text import flat
 
 INDEX_ROW_GROUP = 256
@@ -76,7 +76,7 @@ def find_earlier(config: DedupConfig, definitions: dict[str, str]) -> Earlier:
     found = Earlier()
     for folder in config.against:
         try:
-            manifest = read_manifest(folder)
+            manifest = read_dataset(folder)
         except CorruptError:
             raise
         except DatasetError as error:
@@ -88,7 +88,7 @@ def find_earlier(config: DedupConfig, definitions: dict[str, str]) -> Earlier:
             [
                 *found.shards,
                 *(
-                    EarlierShard(str(Path(folder) / entry.path), entry.sha256, len(found.inputs))
+                    EarlierShard(shard_path(folder, entry), entry.sha256, len(found.inputs))
                     for entry in manifest.content.shards["index"]
                 ),
             ],

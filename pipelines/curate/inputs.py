@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from msgspec.structs import replace
 
 from pipelines import files
 from pipelines.beam import beam
@@ -18,7 +19,7 @@ from pipelines.curate.hash_cache import (
 )
 from pipelines.progress import ProgressLog, progress_folder, show_progress
 from pipelines.recipe import CurateRecipe
-from pipelines.runners import JobOptions, RunnerOptions, run_pipeline
+from pipelines.runners import JobOptions, run_pipeline
 from pipelines.sidecars import write_sidecar
 from shards.errors import InputError, ReconcileError
 from shards.hashing import stable_hash
@@ -50,12 +51,17 @@ def check_apart(found: list[tuple[str, int]], out: str) -> None:
         RecipeError: `out` can be no folder, see `check_name`.
     """
     check_name(out)
-    if not files.is_local(out):
-        return
-    folder = Path(out).resolve()
-    for path, _ in found:
-        if files.is_local(path) and folder in Path(path).resolve().parents:
-            raise InputError(f"{path}: lies in the output folder {out}; choose another --out")
+    if files.is_local(out):
+        folder = Path(out).resolve()
+        inside = (
+            path
+            for path, _ in found
+            if files.is_local(path) and folder in Path(path).resolve().parents
+        )
+    else:  # by name: to a store of objects, `a//b` is not `a/b`
+        inside = (path for path, _ in found if path.startswith(f"{out.rstrip('/')}/"))
+    for path in inside:
+        raise InputError(f"{path}: lies in the output folder {out}; choose another --out")
 
 
 def stamps(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
@@ -119,7 +125,7 @@ def _hash(todo: list[tuple[str, int]], folder: str, progress: str, options: JobO
         )
 
     alone = total < _ALONE_BYTES and not options.runner.runner
-    runner = RunnerOptions() if alone else options.runner
+    runner = replace(options.runner, workers=1) if alone else options.runner
     with show_progress(
         "hash", total, progress, unit="file(s)", quiet=options.quiet, events=options.events
     ):

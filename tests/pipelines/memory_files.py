@@ -1,4 +1,9 @@
-"""A Beam file system in memory: `memory://…`, objects without folders, as stores of objects are."""
+"""A Beam file system in memory: `memory://…`, as strict as the stores of objects of Beam are.
+
+There are no folders: `exists` knows objects alone, a listing is by prefix. `delete` takes what both
+GCS and S3 take: objects by their names, and a name with a slash at its end for all that begins so.
+Nothing is copied or renamed: an object appears when it is closed.
+"""
 
 import io
 
@@ -13,6 +18,8 @@ OBJECTS: dict[str, bytes] = {}
 
 
 class _Writer(io.BytesIO):
+    """What fails inside `with` is still closed and so appears, as on S3."""
+
     def __init__(self, path):
         super().__init__()
         self._path = path
@@ -31,7 +38,7 @@ class MemoryFileSystem(FileSystem):
         return "memory"
 
     def join(self, basepath, *paths):
-        return "/".join([basepath.rstrip("/"), *paths])
+        return "/".join([basepath.rstrip("/"), *(path.lstrip("/") for path in paths)])
 
     def split(self, path):
         head, _, tail = path.rpartition("/")
@@ -44,45 +51,49 @@ class MemoryFileSystem(FileSystem):
         return False
 
     def _list(self, dir_or_prefix):
-        for path, data in list(OBJECTS.items()):
+        for path in sorted(OBJECTS):
             if path.startswith(dir_or_prefix):
-                yield FileMetadata(path, len(data))
+                yield self.metadata(path)
 
     def create(self, path, mime_type="", compression_type=CompressionTypes.AUTO):
         return _Writer(path)
 
     def open(self, path, mime_type="", compression_type=CompressionTypes.AUTO):
-        if path not in OBJECTS:
-            raise BeamIOError(f"no such object: {path}")
-        return io.BytesIO(OBJECTS[path])
+        return io.BytesIO(self._object(path))
 
     def copy(self, source_file_names, destination_file_names):
-        for source, target in zip(source_file_names, destination_file_names, strict=True):
-            OBJECTS[target] = OBJECTS[source]
+        raise NotImplementedError("a copy of an object is paid for")
 
     def rename(self, source_file_names, destination_file_names):
-        self.copy(source_file_names, destination_file_names)
-        for source in source_file_names:
-            del OBJECTS[source]
+        raise NotImplementedError("a store of objects has no rename: it is a copy and a deletion")
 
     def exists(self, path):
-        folder = path.rstrip("/") + "/"
-        return path in OBJECTS or any(name.startswith(folder) for name in OBJECTS)
+        return path in OBJECTS
 
     def size(self, path):
-        return len(OBJECTS[path])
+        return len(self._object(path))
 
     def last_updated(self, path):
         return 0
 
     def checksum(self, path):
-        return str(hash(OBJECTS[path]))
+        return str(hash(self._object(path)))
 
     def metadata(self, path):
-        return FileMetadata(path, len(OBJECTS[path]))
+        return FileMetadata(path, len(self._object(path)))
 
     def delete(self, paths):
         for path in paths:
-            for name in list(OBJECTS):
-                if name == path or name.startswith(path.rstrip("/") + "/"):
+            if any(sign in path for sign in "*?["):
+                raise BeamIOError(f"a pattern on GCS, a name on S3: {path}")
+            if path.endswith("/"):
+                for name in [name for name in OBJECTS if name.startswith(path)]:
                     del OBJECTS[name]
+            else:
+                OBJECTS.pop(path, None)
+
+    @staticmethod
+    def _object(path):
+        if path not in OBJECTS:
+            raise BeamIOError(f"no such object: {path}")
+        return OBJECTS[path]

@@ -9,8 +9,9 @@ import pytest
 from pipelines import commit
 from pipelines.commit import WORK, check_output, collect_garbage, own_output
 from pipelines.curate.inputs import check_apart
-from shards.errors import DatasetError, PlatformError, RecipeError
+from shards.errors import DatasetError, InputError, PlatformError, RecipeError
 from shards.manifest import MANIFEST
+from tests.pipelines.memory_files import OBJECTS
 
 
 @pytest.fixture
@@ -77,9 +78,101 @@ def test_a_name_that_can_be_no_folder_is_refused(tmp_path, monkeypatch, name, wo
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
-def test_a_pattern_on_a_remote_store_is_refused():
+@pytest.mark.parametrize("name", ["out*", "out?", "out[1]"])
+def test_a_pattern_on_a_remote_store_is_refused(name):
     with pytest.raises(RecipeError, match="choose another --out"):
-        check_output("gs://bucket/out*", "documents")
+        check_output(f"memory://lake/{name}", "documents")
+
+
+@pytest.fixture
+def lake():
+    """A store of objects, where a documents dataset's shards are in `memory://lake/out`."""
+    OBJECTS.clear()
+    OBJECTS["memory://lake/out/kept/00000-of-00001.parquet"] = b"x"
+    yield OBJECTS
+    OBJECTS.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("notes.txt", "documents", "out: is not empty and not an Assay dataset"),
+        (f"{WORK}/notes.txt", "documents", "out: is not empty and not an Assay dataset"),
+        (MANIFEST, "documents", "out: is not empty and not an Assay dataset"),
+        ("kept/notes.txt", "documents", "out/kept/notes.txt: is not a shard"),
+        ("kept/deep/00000-of-00001.parquet", "documents", "out/kept/deep/.*: is not a shard"),
+        (f"{WORK}/lock", "tokens", "holds a documents dataset, which a tokens dataset would"),
+        ("kept/00001-of-00001.parquet", "tokens", "is not empty and not an Assay dataset"),
+    ],
+)
+def test_what_a_job_would_destroy_on_a_store_is_refused(lake, name, kind, words):
+    lake[f"memory://lake/out/{name}"] = b'{"name": "my web app"}'
+    before = dict(lake)
+    with (
+        pytest.raises(RecipeError, match=words),
+        own_output("memory://lake/out", kind, keep_work=False),
+    ):
+        pass
+    assert lake == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("kept/00001-of-00002.parquet", b""),
+        (f"{WORK}/lock", b"host 1"),
+        (MANIFEST, b'{"dataset_id": ""}'),
+        ("kept/", b""),
+        ("", b""),
+    ],
+)
+def test_what_a_job_left_on_a_store_is_taken_up(lake, name, data):
+    lake[f"memory://lake/out/{name}"] = data
+    lake["memory://lake/output/notes.txt"] = b"mine"
+    check_output("memory://lake/out", "documents")
+
+
+def test_a_large_folder_is_not_listed_to_its_end_to_see_whose_it_is(lake, monkeypatch):
+    monkeypatch.setattr(commit, "_MOST_LISTED", 3)
+    lake.update({f"memory://lake/out/dropped/{n:05d}-of-00009.parquet": b"" for n in range(9)})
+    check_output("memory://lake/out", "documents")
+    lake["memory://lake/out/tokens/00000-of-00001.arrow"] = b""
+    with pytest.raises(RecipeError, match="is not empty and not an Assay dataset"):
+        check_output("memory://lake/out", "documents")
+
+
+def test_a_job_on_a_store_says_whose_its_folder_is_until_it_ends(lake):
+    out = "memory://lake/out"
+    with pytest.raises(ZeroDivisionError), own_output(out, "documents", keep_work=False):
+        raise ZeroDivisionError
+    assert f"{out}/{WORK}/lock" in lake
+    lake[f"{out}/{WORK}/key/fragments/a"] = b"x"
+    with own_output(out, "documents", keep_work=True):
+        pass
+    assert len(lake) == 3
+    with own_output(out, "documents", keep_work=False):
+        pass
+    assert list(lake) == [f"{out}/kept/00000-of-00001.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("memory://lake/out/a.jsonl", True),
+        ("memory://lake/out/deep/a.jsonl", True),
+        ("memory://lake/out.jsonl", False),
+        ("memory://lake/output/a.jsonl", False),
+        ("lake/out/a.jsonl", False),
+    ],
+)
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_remote_inputs_are_apart_from_the_output(path, inside, slash):
+    found = [("memory://other/a.jsonl", 1), (path, 1)]
+    if inside:
+        with pytest.raises(InputError, match=f"{path}: lies in the output folder"):
+            check_apart(found, f"memory://lake/out{slash}")
+    else:
+        check_apart(found, f"memory://lake/out{slash}")
 
 
 def test_the_work_folder_stays_if_the_job_fails_or_if_asked(out):

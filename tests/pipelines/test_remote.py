@@ -10,8 +10,8 @@ from pipelines.curate.job import curate
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
 from pipelines.tokenize import TokenizeConfig, tokenize
-from shards.errors import DatasetError
-from tests.pipelines.conftest import write_jsonl
+from shards.errors import DatasetError, InputError
+from tests.pipelines.conftest import make_documents, write_jsonl
 from tests.pipelines.memory_files import OBJECTS, MemoryFileSystem
 from tokenizer.config import TokenizerConfig
 from tokenizer.job import train_tokenizer
@@ -60,6 +60,49 @@ def test_a_finished_dataset_is_skipped_and_a_broken_one_made_again(remote):
     again, ran = curate(recipe(remote), out, QUIET)
     assert (again.dataset_id, ran) == (first.dataset_id, True)
     assert shard in OBJECTS
+
+
+def test_fewer_shards_leave_none_of_the_old_ones(remote, tmp_path):
+    """Who reads `kept/*.parquet` would read documents twice."""
+    documents = make_documents(300, seed=5)
+    OBJECTS["memory://in/more.jsonl"] = write_jsonl(tmp_path / "x", documents).read_bytes()
+    counts = []
+    for size in (1 << 16, 1 << 22):
+        table = {"input": {"paths": [remote]}, "output": {"shard_bytes": size}}
+        manifest, _ = curate(curate_recipe(table), "memory://out/docs", QUIET)
+        shards = {entry.path for entries in manifest.content.shards.values() for entry in entries}
+        there = {name[len("memory://out/docs/") :] for name in OBJECTS if "/docs/" in name}
+        assert there == {*shards, "manifest.json"}
+        counts.append(len(shards))
+    assert counts[0] > counts[1]
+
+
+def test_inputs_in_the_output_folder_are_refused(remote):
+    before = dict(OBJECTS)
+    with pytest.raises(
+        InputError, match=r"memory://in/\S+: lies in the output folder memory://in;"
+    ):
+        curate(recipe(remote), "memory://in", QUIET)
+    assert before == OBJECTS
+
+
+def test_fragments_of_a_changed_list_are_gone(remote, tmp_path, monkeypatch):
+    """Or the next run, with the list as it was, would take up what another one measured."""
+    words = tmp_path / "words.txt"
+    words.write_text("the\n")
+    table = {"input": {"paths": [remote]}, "signals": {"word_lists": {"w": str(words)}}}
+    real = job._scan
+
+    def change(*arguments):
+        found = real(*arguments)
+        assert any("/fragments/" in name for name in OBJECTS)
+        words.write_text("and then\n")
+        return found
+
+    monkeypatch.setattr(job, "_scan", change)
+    with pytest.raises(InputError, match="was changed while it was"):
+        curate(curate_recipe(table), "memory://out/docs", QUIET)
+    assert not any("/fragments/" in name for name in OBJECTS)
 
 
 def test_a_folder_without_a_manifest_is_named(remote, tmp_path):

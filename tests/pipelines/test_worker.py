@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from pipelines import worker
+from pipelines import temporary, worker
 
 SLEEPER = """
 import os, sys, time
@@ -136,9 +137,11 @@ def test_a_long_temp_folder_and_what_killed_jobs_left(tmp_path, monkeypatch):
     pool.close()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    stale, ours = (tmp_path / f"assay-pool-{pid}-x" for pid in (dead.pid, os.getpid()))
-    for folder in (stale, ours):
-        folder.mkdir()
-    worker._remove_stale(tmp_path)
-    assert not stale.exists()
-    assert ours.exists()
+    with TemporaryDirectory(dir="/tmp") as short:
+        stale, ours = (Path(short, f"assay-pool-{pid}-x") for pid in (dead.pid, os.getpid()))
+        for folder in (stale, ours):
+            folder.mkdir()
+        monkeypatch.setattr(worker.tempfile, "tempdir", short)
+        temporary.remove_stale()  # as `assay gc` does
+        assert not stale.exists()
+        assert ours.exists()

@@ -9,6 +9,7 @@ from pipelines.runners import JobOptions
 from shards.errors import CorruptError, RecipeError
 from shards.verify import verify
 from tests.pipelines.conftest import make_documents, write_jsonl
+from tests.pipelines.memory_files import OBJECTS
 
 QUIET = JobOptions(quiet=True)
 
@@ -90,6 +91,23 @@ def test_texts_of_earlier_datasets_are_not_read(parts, tmp_path):
     parts[0].unlink()
     again = run(tmp_path / "3", parts[1], against=[tmp_path / "1"])
     assert again.dataset_id == first.dataset_id
+
+
+def test_earlier_datasets_may_be_on_a_store_of_objects(parts, tmp_path):
+    OBJECTS.clear()
+    folders = {"here": str(tmp_path), "there": "memory://lake"}
+    ids = {}
+    for name, base in folders.items():
+        run(f"{base}/1", parts[0])
+        ids[name] = run(f"{base}/2", parts[1], against=[f"{base}/1/"]).dataset_id
+    assert ids["here"] == ids["there"]
+    with pytest.raises(RecipeError, match=r"dedup\.against: memory://lake/4: not a dataset"):
+        run("memory://lake/5", parts[1], against=["memory://lake/4"])
+    index = next(name for name in OBJECTS if name.startswith("memory://lake/1/index/"))
+    del OBJECTS[index]
+    with pytest.raises(CorruptError, match=f"{index}: is missing"):
+        run("memory://lake/5", parts[1], against=["memory://lake/1"])
+    OBJECTS.clear()
 
 
 def test_containment_goes_by_the_index_too(parts, tmp_path):
