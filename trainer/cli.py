@@ -17,7 +17,7 @@ from shards.errors import AssayError, RecipeError
 from shards.manifest import MANIFEST
 from shards.remote import is_remote
 from shards.select import columns
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, check_train
 from trainer.footprint import footprint, footprint_line
 from trainer.presets import expand_preset
 from trainer.show import quantity
@@ -285,7 +285,9 @@ def _share_the_machine() -> None:
 
 
 def _decode(table: Table) -> tuple[TrainConfig, StudyConfig]:
-    return decode(expand_preset(table), "train", TrainConfig), decode(table, "study", StudyConfig)
+    config = decode(expand_preset(table), "train", TrainConfig)
+    check_train(config)
+    return config, decode(table, "study", StudyConfig)
 
 
 def _arm_name(study: StudyConfig, select: str | None, arm: str | None) -> str:

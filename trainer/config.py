@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shards.errors import RecipeError
 from shards.mixture_config import MixtureConfig, PackingName
 
 Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
@@ -16,9 +17,11 @@ Positive = Annotated[int, Meta(ge=1, le=1 << 48)]
 Rate = Annotated[float, Meta(gt=0, le=1e38)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e38)]
-Seconds = Annotated[float, Meta(ge=2, le=1e6)]
-"""At least what it takes to see that a rank's beats stand still (`watch.SILENT_SECONDS`); at most
-twelve days: what sockets and stores take as a timeout ends far below 1e38."""
+Seconds = Annotated[float, Meta(gt=0, le=1e6)]
+"""At most twelve days: what sockets and stores take as a timeout ends far below 1e38."""
+
+LEAST_TIMEOUT_S = 2.0
+"""What it takes to see that a rank's beats stand still (`watch.SILENT_SECONDS`)."""
 
 DEFINITIONS = {
     "model": "3",
@@ -163,11 +166,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 f"batch_size {self.batch_size} (sequences a step) is not divisible by microbatches"
                 f" {self.microbatches}"
             )
-        if self.schedule == "wsd" and self.warmup + self.decay > 1 + 1e-9:
-            raise ValueError(
-                f"warmup {self.warmup:g} and decay {self.decay:g} of schedule 'wsd' are shares of"
-                " the steps and more than all of them: the rate would jump where the two meet"
-            )
         if self.spike == "rollback" and not (self.spike_sigma and self.checkpoint_every):
             raise ValueError(
                 f"spike 'rollback' with spike_sigma {self.spike_sigma} and checkpoint_every"
@@ -189,3 +187,22 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.steps or -(-self.tokens // self.batch_tokens)
+
+
+def check_train(config: TrainConfig) -> None:
+    """Refuse settings that a recipe must not ask for, though records of earlier runs may hold them.
+
+    Raises:
+        RecipeError: with the keys and their values.
+    """
+    if config.schedule == "wsd" and config.warmup + config.decay > 1 + 1e-9:
+        raise RecipeError(
+            f"train.warmup = {config.warmup:g}, train.decay = {config.decay:g}: with schedule"
+            " 'wsd' they are shares of the steps, and more than all of them: the rate would jump"
+            " where the two meet"
+        )
+    if config.rank_timeout_s < LEAST_TIMEOUT_S:
+        raise RecipeError(
+            f"train.rank_timeout_s = {config.rank_timeout_s:g}: must be at least"
+            f" {LEAST_TIMEOUT_S:g}, or ranks that work would be taken for hung ones"
+        )

@@ -1,4 +1,5 @@
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from shards.config import decode, load_recipe
 from shards.errors import RecipeError
 from trainer.begun import definitions_of
-from trainer.config import DEFINITIONS, ModelConfig, TrainConfig
+from trainer.config import DEFINITIONS, ModelConfig, TrainConfig, check_train
 from trainer.presets import PRESETS
 from trainer.study_config import StudyConfig
 
@@ -41,14 +42,6 @@ def test_defaults_decode_from_an_empty_recipe():
         ({"train": {"batch_size": 10**18}}, "train", TrainConfig, "train.batch_size .*<="),
         ({"train": {"threads": 10**5}}, "train", TrainConfig, "train.threads .*<= 4096"),
         ({"train": {"rank_timeout_s": 1e300}}, "train", TrainConfig, "rank_timeout_s .*<= 1000000"),
-        ({"train": {"rank_timeout_s": 0.001}}, "train", TrainConfig, "rank_timeout_s .*>= 2"),
-        (
-            {"train": {"warmup": 0.8, "decay": 0.9}},
-            "train",
-            TrainConfig,
-            "warmup 0.8 and decay 0.9",
-        ),
-        ({"train": {"warmup": 1}}, "train", TrainConfig, "warmup 1 and decay 0.4"),
         ({"train": {"window_mb": 10**20}}, "train", TrainConfig, "train.window_mb"),
         ({"train": {"window_mb": 10**18}}, "train", TrainConfig, "window_mb .*<= 1048576"),
         ({"study": {"control": "x"}}, "study", StudyConfig, r"^study.control = 'x': not one"),
@@ -120,5 +113,19 @@ def test_only_a_muon_that_works_in_parts_is_another_one():
 
 
 def test_shares_that_fill_the_run_are_a_schedule():
-    assert TrainConfig(warmup=0.6, decay=0.4).decay == 0.4
-    assert TrainConfig(schedule="cosine", warmup=0.8, decay=0.9).warmup == 0.8  # has no decay
+    check_train(TrainConfig(warmup=0.6, decay=0.4))
+    check_train(TrainConfig(schedule="cosine", warmup=0.8, decay=0.9))  # has no decay
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup": 0.8, "decay": 0.9}, "train.warmup = 0.8, train.decay = 0.9"),
+        ({"warmup": 1.0}, "train.warmup = 1, train.decay = 0.4"),
+        ({"rank_timeout_s": 0.001}, "rank_timeout_s = 0.001: must be at least 2"),
+    ],
+)
+def test_what_a_record_may_hold_and_a_recipe_may_not_ask_for(changes, message):
+    config = decode({"train": changes}, "train", TrainConfig)
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        check_train(config)
