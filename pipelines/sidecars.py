@@ -60,7 +60,7 @@ def read_sidecar(path: str, kind: type[S]) -> S | None:
 
 
 def _head(path: str, data: bytes) -> bytes:
-    name = "/".join(path.split("/")[-2:])  # what is above it may be moved
+    name = path.rpartition("/")[2]  # not its folder, which may be moved
     return b'{"check":"%s",' % xxh128(name.encode(errors="surrogateescape") + data).hex().encode()
 
 

@@ -211,8 +211,8 @@ def load_checkpoint(
     if not refused:
         return None
     raise CorruptError(
-        f"{'; '.join(refused)}; no good checkpoint is left: remove {folder} to start the run again"
-        " from its first step"
+        f"{'; '.join(refused)}; no good checkpoint is left: remove"
+        f" {folder / _STEM}* to start the run again from its first step"
     )
 
 
@@ -231,7 +231,9 @@ def load_step(
         if files:
             return _found(entry, files, [], ranks)
         refused.append(damage)
-    advice = f"no older one is good: remove {folder} to start the run again from its first step"
+    advice = (
+        f"no older one is good: remove {folder / _STEM}* to start the run again from its first step"
+    )
     for entry in _entries(folder, run_key, ranks, []):
         if entry.step < step and not (
             _damage(folder, run_key, entry.step, ranks)

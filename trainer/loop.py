@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from shards.console import console
 from shards.dataset import TokenView
 from shards.errors import TrainingError
 from shards.hashing import stable_hash
@@ -41,6 +42,7 @@ from trainer.records import (
     VALID,
     Metrics,
     RunRecord,
+    read_record,
     read_run,
     sealed,
     write_record,
@@ -90,8 +92,8 @@ def finished(folder: Path, key: str) -> RunRecord | None:
     path = folder / RUN
     if not path.exists():
         return None
-    record = read_run(path)
-    return record if record.run_key == key else None
+    # Another run's record is not this one's to judge.
+    return read_run(path) if read_record(path, RunRecord).run_key == key else None
 
 
 def train(
@@ -160,7 +162,8 @@ def train_on_ranks(
         if record is None:
             with claim(folder) if ranks.first else nullcontext():
                 if keep_others and ranks.first and (said := make_room(folder, key, config)):
-                    reporter.note(said)
+                    # Whatever --quiet says: whoever mistyped a seed should see it.
+                    console.print(said, soft_wrap=True, highlight=False, markup=False)
                 # by the process that this one waited for
                 record = ranks.share(finished(folder, key) if ranks.first else None)
                 if record is None:

@@ -289,8 +289,8 @@ def read_run(path: Path) -> RunRecord:
     record = read_record(path, RunRecord)
     if record.seal and record.seal != _seal(msgspec.json.decode(path.read_bytes())):
         raise CorruptError(
-            f"{path}: is not as it was written (its seal is of other values); remove {path.parent}"
-            " to run it again"
+            f"{path}: is not as it was written (its seal is of other values); remove it, and"
+            " the same command makes it anew"
         )
     return record
 
@@ -362,6 +362,6 @@ def read_valid(folder: Path, sha256: str) -> tuple[npt.NDArray[np.float64], npt.
     path = folder / VALID
     data = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise CorruptError(f"{path}: does not match {RUN}; remove {folder} to run it again")
+        raise CorruptError(f"{path}: does not match {RUN}; remove both to run it again")
     with np.load(io.BytesIO(data)) as arrays:
         return arrays["bits"], arrays["bytes"]

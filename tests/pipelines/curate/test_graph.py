@@ -58,7 +58,9 @@ def test_every_stage_is_a_graph(graphs):
         "contract-1",
         "decide",
         "find-anchors",
+        "merge-anchors",
         "find-passages",
+        "merge-passages",
         "write",
     ]
 
