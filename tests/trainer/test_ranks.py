@@ -18,6 +18,7 @@ from tests.trainer.test_loop import (
     Interrupter,
     flip,
     poison,
+    same,
     without_facts,
     without_times,
 )
@@ -108,8 +109,8 @@ def assert_same_run(tmp_path, *names):
     first, *others = (read_record(tmp_path / name / RUN, RunRecord) for name in names)
     for name, record in zip(names[1:], others, strict=True):
         # How many files a checkpoint has follows from the number of ranks, what is in it does not.
-        same = ("config", "checkpoint_sha256", "seal")
-        ours = {name: getattr(first, name) for name in same}
+        differ = ("config", "checkpoint_sha256", "seal")
+        ours = {field: getattr(first, field) for field in differ}
         assert without_facts(msgspec.structs.replace(record, **ours)) == without_facts(first)
         states = [load_checkpoint(tmp_path / n, first.run_key).state for n in (names[0], name)]
         assert same(*states)
