@@ -14,6 +14,20 @@ from trainer.sizes import MUON_VALUES, matrices_per_layer
 
 BEGUN = "begun.json"
 
+HAS_NO_EFFECT = (
+    "checkpoint_every",
+    "checkpoint_async",
+    "keep_checkpoints",
+    "parallel",
+    "rank_timeout_s",
+    "replica_check_every",
+    "prometheus_port",
+    "tensorboard",
+    "recompute",
+)
+"""Settings that change what can be resumed and how, but not the result. With `spike = "rollback"`
+`checkpoint_every` decides what a spike goes back to, and counts."""
+
 
 class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`begun.json`: of `run.json` what is known from the start; fields as there.
@@ -30,6 +44,24 @@ class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     config: TrainConfig
     definitions: dict[str, str]
     facts: dict[str, Any]
+
+
+def deciding(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide a result, as plain data."""
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    for name in HAS_NO_EFFECT:
+        if name != "checkpoint_every" or config.spike == "skip":
+            del settings[name]
+    if config.spike == "skip":  # as before there was a choice, so that finished runs stay finished
+        del settings["spike"]
+    return settings
+
+
+def other_settings(there: TrainConfig, here: TrainConfig) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of the settings that make two runs two."""
+    old, new = msgspec.to_builtins(there), msgspec.to_builtins(here)
+    decide = deciding(there).keys() | deciding(here).keys()
+    return [(key, old[key], new[key]) for key in new if key in decide and old[key] != new[key]]
 
 
 def definitions_of(config: TrainConfig) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """`assay train` and `assay study`; torch is imported only when one of them runs."""
 
-import atexit
 import datetime
 import os
+import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from trainer.signals import (
     StopFlag,
     Stopped,
     even_if_blocked,
-    ignore_stops,
     stop_signals,
 )
 from trainer.sizes import flops_per_token, parameter_count
@@ -71,8 +70,10 @@ class StoppableCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command under its flag; what `Stopped` says is shown."""
-        ctx.obj = ctx.with_resource(stop_signals(NOT_BEGUN if self.name == "train" else NO_RUN))
-        atexit.register(ignore_stops)  # leaving torch takes a while, and the exit code is decided
+        where = NOT_BEGUN if self.name == "train" else NO_RUN
+        # A program has a handler, which would raise while it leaves; that takes torch a while.
+        is_program = callable(signal.getsignal(signal.SIGTERM))
+        ctx.obj = ctx.with_resource(stop_signals(where, to_the_end=is_program))
         try:
             return super().invoke(ctx)
         except Stopped as stop:
@@ -81,7 +82,7 @@ class StoppableCommand(click.Command):
             ctx.exit(PREEMPTED)
 
 
-def _say_stopped(ctx: click.Context, signal: str, why: str) -> None:
+def _say_stopped(ctx: click.Context, name: str, why: str) -> None:
     """Say that the command was stopped, and in a run's folder too, as torchrun hides exit codes."""
     console.print(
         f"[yellow]stopped:[/] {escape(why)}; run the same command again and it goes on",
@@ -93,7 +94,7 @@ def _say_stopped(ctx: click.Context, signal: str, why: str) -> None:
 
         out = ctx.params["out"]
         with suppress(AssayError, OSError), claim(out, wait_seconds=0):
-            add_early_stop(out, signal)
+            add_early_stop(out, name)
 
 
 def _first_rank() -> bool:

@@ -14,13 +14,12 @@ from pathlib import Path
 import msgspec
 import torch
 
-from shards.console import console
 from shards.dataset import TokenView
 from shards.errors import TrainingError
 from shards.hashing import stable_hash
-from trainer.aside import make_room
+from trainer.aside import is_aside, make_room
 from trainer.baselines import fit_and_score, pairs_read
-from trainer.begun import definitions_of, places_of
+from trainer.begun import deciding, definitions_of, places_of
 from trainer.checkpoint import Checkpoint, prune_checkpoints
 from trainer.config import TrainConfig
 from trainer.data import Documents
@@ -53,32 +52,12 @@ from trainer.run import Run, batches_of
 from trainer.signals import NOT_BEGUN, StopFlag, Stopped, stop_signals
 from trainer.sizes import flops_per_token, parameter_count
 
-HAS_NO_EFFECT = (
-    "checkpoint_every",
-    "checkpoint_async",
-    "keep_checkpoints",
-    "parallel",
-    "rank_timeout_s",
-    "replica_check_every",
-    "prometheus_port",
-    "tensorboard",
-    "recompute",
-)
-"""Settings that change what can be resumed and how, but not the result. With `spike = "rollback"`
-`checkpoint_every` decides what a spike goes back to, and counts."""
-
 
 def run_key(view: TokenView, valid: Documents, config: TrainConfig) -> str:
     """Return the hash of everything that decides the result of a run."""
-    settings = msgspec.to_builtins(config)
-    for name in HAS_NO_EFFECT:
-        if name != "checkpoint_every" or config.spike == "skip":
-            del settings[name]
-    if config.spike == "skip":  # as before there was a choice, so that finished runs stay finished
-        del settings["spike"]
     return stable_hash(
         {
-            "config": settings | {"device": choose_device(config).type},
+            "config": deciding(config) | {"device": choose_device(config).type},
             "dataset": view.dataset.dataset_id,
             "selection": view.selection_hash,
             "valid": valid.digest(),
@@ -96,6 +75,21 @@ def finished(folder: Path, key: str) -> RunRecord | None:
     return read_run(path) if read_record(path, RunRecord).run_key == key else None
 
 
+def recalled(folder: Path, key: str, config: TrainConfig) -> RunRecord | None:
+    """Return what `finished` does, after bringing back a run that another one took the place of.
+
+    The other one is put aside in turn.
+
+    Raises:
+        TrainingError: another process is at work in the folder.
+    """
+    if (record := finished(folder, key)) or not is_aside(folder, key):
+        return record
+    with claim(folder):
+        make_room(folder, key, config)
+    return finished(folder, key)
+
+
 def train(
     view: TokenView,
     valid: Documents,
@@ -110,7 +104,8 @@ def train(
         view: what to train on.
         valid: what to validate on; the caller sees to it that the two are apart.
         config: the settings, with the seed of this run.
-        folder: where the run's files go; another run's files there are replaced.
+        folder: where the run's files go; another run's files there are replaced, or put aside if
+            this one was put aside for them.
         reporter: shows progress under `name`.
 
     Raises:
@@ -144,7 +139,8 @@ def train_on_ranks(
 
     Only the first rank reads and writes `folder`; the result does not depend on how many there are.
 
-    With `keep_others` another run's files there are put aside (`make_room`), not replaced.
+    With `keep_others`, or if this run itself was put aside there, another run's files are put aside
+    (`make_room`), not replaced.
 
     Signals are those of `stop`, and are handled here if it is not given. One process raises them at
     once where no step is under way; a rank notes them until all can stop together.
@@ -161,9 +157,8 @@ def train_on_ranks(
         record = ranks.share(finished(folder, key) if ranks.first else None)
         if record is None:
             with claim(folder) if ranks.first else nullcontext():
-                if keep_others and ranks.first and (said := make_room(folder, key, config)):
-                    # Whatever --quiet says: whoever mistyped a seed should see it.
-                    console.print(said, soft_wrap=True, highlight=False, markup=False)
+                if ranks.first and (keep_others or is_aside(folder, key)):
+                    make_room(folder, key, config)
                 # by the process that this one waited for
                 record = ranks.share(finished(folder, key) if ranks.first else None)
                 if record is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from shards.errors import TrainingError
+from trainer.config import TrainConfig
 from trainer.progress import Bars
 from trainer.records import METRICS, read_progress
 from trainer.signals import PREEMPTED, StopFlag, Stopped, stop_signals
@@ -31,12 +32,12 @@ PARENT = "ASSAY_STUDY_PID"
 
 
 class Job(NamedTuple):
-    """One run: its name, the arguments after `python -m trainer`, its folder and its steps."""
+    """One run: its name, the arguments after `python -m trainer`, its folder and its settings."""
 
     name: str
     arguments: tuple[str, ...]
     folder: Path
-    steps: int
+    config: TrainConfig
 
 
 class _Running(NamedTuple):
@@ -118,7 +119,7 @@ def _written(job: Job) -> int:
 
 
 def _start(job: Job, bars: Bars) -> _Running:
-    bars.begin(job.name, job.steps)
+    bars.begin(job.name, job.config.total_steps)
     before = _written(job)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the run is over)
     process = subprocess.Popen(

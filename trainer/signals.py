@@ -58,6 +58,16 @@ class StopFlag:
         if self.signal:
             self._raise(self.signal)
 
+    def take(self, number: signal.Signals | None) -> None:
+        """Take a signal over from another flag, if one came to it: note it, or raise it.
+
+        Raises:
+            Stopped, KeyboardInterrupt: the signal.
+        """
+        self.signal = self.signal or number
+        if self.signal and self._where is not None:
+            self._raise(self.signal)
+
     def came(self, number: signal.Signals) -> None:
         """Note a signal, or raise it; of those by a machine only the first, as they come in rows.
 
@@ -75,13 +85,30 @@ class StopFlag:
         raise Stopped(f"{number.name} {self._where}")
 
 
+_flags: list[StopFlag] = []
+"""Of the main thread, the innermost last."""
+
+
 @contextmanager
-def stop_signals(where: str | None = None) -> Iterator[StopFlag]:
+def stop_signals(where: str | None = None, *, to_the_end: bool = False) -> Iterator[StopFlag]:
     """Turn the stop signals into a flag, whose first state is `StopFlag(where)`.
+
+    Blocks inside of each other hand on what came: Python drops what is raised while it runs a
+    finaliser or a callback of C code (numba's, say), and a signal may come after the last look. So
+    the next block begins with the signal, and one that ends as if none had come leaves it to the
+    block around it.
 
     A second ^C gets the handler from before, so that nobody has to wait; the other signals may come
     in a row (Slurm sends SIGTERM after its warning) and the checkpoint is still written. Signals
     belong to the main thread; elsewhere (a test, a notebook) the flag is never set.
+
+    Args:
+        where: see `StopFlag`.
+        to_the_end: the process ends after this; signals of a machine are ignored from then on,
+            since its exit code is decided.
+
+    Raises:
+        Stopped, KeyboardInterrupt: a signal came to another block, and this one raises at once.
     """
     flag = StopFlag(where)
     if threading.current_thread() is not threading.main_thread():
@@ -94,13 +121,19 @@ def stop_signals(where: str | None = None) -> Iterator[StopFlag]:
             signal.signal(number, before[signal.SIGINT])
         flag.came(signal.Signals(number))
 
-    for number in before:
-        signal.signal(number, on_signal)
+    outer = _flags[-1] if _flags else StopFlag()
+    _flags.append(flag)
     try:
+        for number in before:
+            signal.signal(number, on_signal)
+        flag.take(outer.signal)
         yield flag
     finally:
+        _flags.remove(flag)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            over = to_the_end and number in BY_MACHINE
+            signal.signal(number, signal.SIG_IGN if over else handler)
+    outer.take(flag.signal)
 
 
 @contextmanager
@@ -147,9 +180,3 @@ def leave_early() -> None:
 
     for number in BY_MACHINE:
         signal.signal(number, leave)
-
-
-def ignore_stops() -> None:
-    """Let signals of a machine be: the process has said how it ends, and is about to."""
-    for number in BY_MACHINE:
-        signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from shards.dataset import TokenDataset, TokenView
 from shards.errors import RecipeError, TrainingError
 from trainer.config import TrainConfig
 from trainer.data import Documents, overlap, read_documents
-from trainer.loop import finished, run_key, train
+from trainer.loop import recalled, run_key, train
 from trainer.parallel import Job
 from trainer.progress import Reporter
 from trainer.records import STUDY, STUDY_TEXT, RunRecord, StudyRecord, write_record
@@ -29,7 +29,7 @@ from trainer.study_records import OverlapResult, SweepResult
 from trainer.study_replace import make_way
 from trainer.study_report import study_markdown
 from trainer.study_result import Runs, compare
-from trainer.study_sweep import TUNED, run_sweep, sweep_jobs
+from trainer.study_sweep import run_sweep, sweep_jobs
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def tune(
     if study.sweep is None:
         return train_config, None
     todo = sweep_jobs(data.sweep_views, data.valid, study, train_config, out, ())
-    warn_of_replaced(data, todo, train_config, out, TUNED)
+    warn_of_replaced(data, todo, out)
     return run_sweep(data.sweep_views, data.valid, study.sweep, train_config, out, reporter)
 
 
@@ -199,7 +199,7 @@ def run_study(
         TrainingError, CorruptError, KeyboardInterrupt: from a run (see `trainer.loop.train`).
     """
     tuned, swept = tune(data, study, train_config, out, reporter)
-    warn_of_replaced(data, open_runs(data, study, tuned, out, ()), tuned, out)
+    warn_of_replaced(data, open_runs(data, study, tuned, out, ()), out)
     records: dict[str, list[RunRecord]] = {name: [] for name in study.arm_names}
     for seed, arms in data.by_seed.items():
         config = msgspec.structs.replace(tuned, seed=seed)
@@ -215,11 +215,9 @@ def run_study(
     return record
 
 
-def warn_of_replaced(
-    data: StudyData, todo: list[Job], config: TrainConfig, out: Path, own: tuple[str, ...] = ()
-) -> None:
+def warn_of_replaced(data: StudyData, todo: list[Job], out: Path) -> None:
     """Say which finished runs of another study `todo` will replace: see `make_way`."""
-    said = make_way(todo, config, data.valid.digest(), data.dataset.dataset_id, out, own)
+    said = make_way(todo, data.valid.digest(), data.dataset.dataset_id, out)
     if said:
         console.print(said, soft_wrap=True, highlight=False, markup=False)
 
@@ -231,15 +229,18 @@ def open_runs(
     out: Path,
     command: tuple[str, ...],
 ) -> list[Job]:
-    """Return the runs that are not finished, pair by pair, as processes to start."""
+    """Return the runs that are not finished, pair by pair, as processes to start.
+
+    Runs that `assay train` put aside for others are brought back first.
+    """
     found = []
     for seed, arms in data.by_seed.items():
         config = msgspec.structs.replace(train_config, seed=seed)
         for name, arm in arms.items():
             folder = out / run_name(name, seed)
-            if finished(folder, run_key(arm.view, data.valid, config)) is None:
+            if recalled(folder, run_key(arm.view, data.valid, config), config) is None:
                 own = (f"--arm={name}", f"--seed={seed}", f"--out={folder}", "--quiet")
-                found.append(Job(folder.name, (*command, *own), folder, config.total_steps))
+                found.append(Job(folder.name, (*command, *own), folder, config))
     return found
 
 

@@ -123,7 +123,9 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `arms` maps a name to the selection of documents that the arm trains on; every other arm is
     compared with `control`. `valid` selects the validation documents, which no arm may touch; of
     these, documents that share more than `max_overlap` of their 13-grams of tokens with what any
-    arm may read are taken out before the first run (1: none are).
+    arm may read are taken out before the first run (1: none are). `apart_from` are selections that
+    count there like an arm's: `assay study suggest` names what the first study's arms read, so that
+    the next one is tested on the same documents.
     Each of `seeds` fixes the initial weights, the order law and the draws of one run of every arm.
 
     More arms follow from these, without a selection of their own (see `trainer/study_arms.py`):
@@ -169,6 +171,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     contrasts: list[tuple[str, str]] = []
     valid: str = "split == 'valid' and dropped == ''"
     max_overlap: Share = 0.7
+    apart_from: list[str] = []
     sweep: Sweep | None = None
     prediction: Prediction | None = None
     seeds: Annotated[list[Seed], Meta(min_length=2)] = msgspec.field(
@@ -215,6 +218,7 @@ class StudyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return {
             **{f"study.arms.{name}": select for name, select in self.arms.items()},
             "study.valid": self.valid,
+            **{f"study.apart_from[{i}]": select for i, select in enumerate(self.apart_from)},
             **{f"study.bands.{name}.signal": band.signal for name, band in self.bands.items()},
             **{f"study.curricula.{name}.signal": c.signal for name, c in self.curricula.items()},
             **cells,

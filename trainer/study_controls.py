@@ -9,6 +9,10 @@ from trainer.study_config import StudyConfig
 MOST_NAMES = 6
 """Arms that a sentence names."""
 
+AS_LARGE = 1.01
+"""How many times an arm's tokens a random subset may hold that is no larger: a subset made to be of
+one size with another arm misses that by part of a document."""
+
 
 def without_random(arms: dict[str, ArmResult], study: StudyConfig) -> list[str]:
     """Return the arms that hold less than the control and have no random subset of equal size.
@@ -30,25 +34,29 @@ class Lacking(NamedTuple):
 
     The random subsets in `speaks` hold no more than any arm that is `covered`: what less data does
     by itself is, if anything, seen better in them. Those in `open` are smaller than any of them.
+    Random subsets that `failed` the gate show nothing.
     """
 
     covered: list[str]
     speaks: list[str]
     open: list[str]
+    failed: list[str]
 
 
 def lacking(arms: dict[str, ArmResult], study: StudyConfig) -> Lacking:
-    """Part the arms that lack a random subset by whether a smaller one speaks for them."""
+    """Part the arms that lack a random subset by whether one that is no larger speaks."""
     sizes = {name: arm.available_tokens for name, arm in arms.items()}
     subsets = [f"random-{name}" for name in study.random_subsets if f"random-{name}" in arms]
-    smallest = min((sizes[name] for name in subsets), default=math.inf)
+    good = [name for name in subsets if arms[name].beats_baselines]
+    smallest = min((sizes[name] for name in good), default=math.inf)
     missing = without_random(arms, study)
-    covered = [name for name in missing if sizes[name] >= smallest]
+    covered = [name for name in missing if AS_LARGE * sizes[name] >= smallest]
     least = min((sizes[name] for name in covered), default=0)
     return Lacking(
         covered,
-        [name for name in subsets if sizes[name] <= least],
-        [name for name in missing if sizes[name] < smallest],
+        [name for name in good if sizes[name] <= AS_LARGE * least],
+        [name for name in missing if name not in covered],
+        [name for name in subsets if name not in good],
     )
 
 
@@ -58,12 +66,13 @@ def caution(arms: dict[str, ArmResult], study: StudyConfig) -> str:
     if found.covered:
         said.append(
             f"Beside {few(found.covered)} there is no random subset of equal size;"
-            f" {', '.join(found.speaks)}, smaller still, shows what less data alone does."
+            f" {', '.join(found.speaks)}, no larger, shows what less data alone does."
         )
     if found.open:
         said.append(
-            f"Beside {few(found.open)} there is no random subset of equal size: less data alone"
-            " might explain the difference (study.random_like)."
+            f"Beside {few(found.open)} there is no random subset of equal size"
+            f"{_that_failed(found)}: less data alone might explain the difference"
+            " (study.random_like)."
         )
     return " ".join(said)
 
@@ -77,12 +86,19 @@ def random_words(arms: dict[str, ArmResult], study: StudyConfig) -> str:
     if found.covered:
         smaller = ", ".join(found.speaks)
         said.append(
-            f"none for {few(found.covered)}: {smaller}, smaller still, shows what less data alone"
-            " does"
+            f"none for {few(found.covered)}: {smaller}, no larger, shows what less data alone does"
         )
     if found.open:
-        said.append(f"none for {few(found.open)}: less data alone might explain the difference")
+        said.append(
+            f"none for {few(found.open)}{_that_failed(found)}: less data alone might explain the"
+            " difference"
+        )
     return "; ".join(filter(None, said)) or f"none is needed: {_none_smaller(arms, study)}"
+
+
+def _that_failed(found: Lacking) -> str:
+    """Say why random subsets that there are do not count."""
+    return f", and {', '.join(found.failed)} did not pass the gate" if found.failed else ""
 
 
 def _none_smaller(arms: dict[str, ArmResult], study: StudyConfig) -> str:

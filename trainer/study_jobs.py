@@ -13,7 +13,7 @@ from trainer.records import StudyRecord
 from trainer.signals import stop_signals
 from trainer.study import StudyData, open_runs, run_study, tune, warn_of_replaced
 from trainer.study_config import StudyConfig
-from trainer.study_sweep import TUNED, settings, sweep_jobs, sweep_runs
+from trainer.study_sweep import settings, sweep_jobs, sweep_runs
 
 BETWEEN_RUNS = "between runs: what is done is kept"
 """Where a signal comes that no run handles: the study opens, compares, or writes whole files."""
@@ -53,13 +53,13 @@ def make_study(
     at_once = jobs or (default_jobs(config.threads) if on_cpu else 1)
     if at_once > 1:
         todo = sweep_jobs(data.sweep_views, data.valid, study, config, out, command)
-        warn_of_replaced(data, todo, config, out, TUNED)
+        warn_of_replaced(data, todo, out)
         with Bars(quiet=quiet) as bars:
             run_jobs(todo, at_once, bars)
         tuned, _ = tune(data, study, config, out, Reporter(quiet=True))
         command = (*command, *settings(tuned)) if study.sweep else command
         todo = open_runs(data, study, tuned, out, command)
-        warn_of_replaced(data, todo, tuned, out)
+        warn_of_replaced(data, todo, out)
         if len(todo) < runs and not quiet:
             console.print(f"{runs - len(todo)} of {runs} runs are up to date")
         with Bars(quiet=quiet) as bars:

@@ -61,7 +61,8 @@ def decontaminate(
 ) -> tuple[Documents, OverlapResult]:
     """Take out validation documents that are largely in what an arm may read, and say so.
 
-    Every arm reads documents of some selection in `study.arms`, so these are looked through.
+    Every arm reads documents of some selection in `study.arms`, so these are looked through, and
+    those of `study.apart_from`.
 
     Raises:
         TrainingError: fewer than two documents are left.
@@ -94,6 +95,7 @@ def decontaminate(
         arms={
             name: float(found[place][own].mean()) if own.any() else 0.0
             for name, found in seen.items()
+            if name in study.arms
         },
     )
 
@@ -102,7 +104,7 @@ def _seen(
     dataset: TokenDataset, study: StudyConfig, known: Hashes
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return which of the sorted hashes occur in the documents of each selection."""
-    seen = {name: np.zeros(len(known), np.bool_) for name in study.arms}
+    seen = {name: np.zeros(len(known), np.bool_) for name in _selections(study)}
     maybe = np.zeros(1 << _BITS, np.bool_)
     maybe[_slots(known)] = True
     for masks, tokens, offsets in _chunks(dataset, study):
@@ -118,6 +120,12 @@ def _seen(
     return seen
 
 
+def _selections(study: StudyConfig) -> dict[str, str]:
+    """Return what is looked through, by the arm or, in brackets, the place in `apart_from`."""
+    more = {f"[{number}]": select for number, select in enumerate(study.apart_from)}
+    return study.arms | more
+
+
 def _slots(hashes: Hashes) -> npt.NDArray[np.intp]:
     return (hashes >> np.uint64(64 - _BITS)).astype(np.intp)
 
@@ -125,10 +133,10 @@ def _slots(hashes: Hashes) -> npt.NDArray[np.intp]:
 def _chunks(
     dataset: TokenDataset, study: StudyConfig
 ) -> Iterator[tuple[dict[str, npt.NDArray[np.bool_]], npt.NDArray[np.unsignedinteger], Ints]]:
-    """Yield runs of whole documents: which arm selects each, their tokens, their offsets."""
+    """Yield runs of whole documents: which selections have each, their tokens, their offsets."""
     for index in range(len(dataset.entries)):
         shard = dataset.shard(index)
-        masks = {name: dataset.mask(index, text) for name, text in study.arms.items()}
+        masks = {name: dataset.mask(index, text) for name, text in _selections(study).items()}
         offsets = np.asarray(shard.offsets, np.int64)
         first = 0
         while first < len(offsets) - 1:

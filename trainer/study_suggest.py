@@ -160,6 +160,7 @@ def _next_study(
     used = {*study.seeds, *(study.sweep.seeds if study.sweep else [])}
     used |= set(study.prediction.seeds if study.prediction else [])
     first = max(used) + 1
+    read = [*study.arms.values(), *study.apart_from] if study.max_overlap < 1 else []
     smaller = _room(record, weights) < record.arms[study.control].available_tokens
     suggested = StudyConfig(
         arms={study.control: study.arms[study.control]},
@@ -169,6 +170,8 @@ def _next_study(
         random_like=[ARM] if smaller else None,
         valid=study.valid,
         max_overlap=study.max_overlap,
+        # Else documents that only the other arms hold would come back into the validation.
+        apart_from=[text for text in dict.fromkeys(read) if text != study.arms[study.control]],
         seeds=list(range(first, first + len(study.seeds))),
         level=study.level,
         bootstrap_samples=study.bootstrap_samples,

@@ -14,7 +14,7 @@ import numpy as np
 from shards.dataset import TokenView
 from trainer.config import TrainConfig
 from trainer.data import Documents
-from trainer.loop import finished, run_key, train
+from trainer.loop import recalled, run_key, train
 from trainer.parallel import Job
 from trainer.progress import Reporter
 from trainer.records import RunRecord
@@ -64,6 +64,8 @@ def sweep_jobs(
 ) -> list[Job]:
     """Return the runs of the sweep that are not finished, as processes to start.
 
+    Runs that `assay train` put aside for others are brought back first.
+
     Args:
         views: the control arm for each seed of the sweep.
         valid: the validation documents.
@@ -73,11 +75,10 @@ def sweep_jobs(
     found = []
     for run in sweep_runs(study.sweep, config) if study.sweep else []:
         folder, seed = out / run.name, run.config.seed
-        if finished(folder, run_key(views[seed], valid, run.config)) is None:
+        if recalled(folder, run_key(views[seed], valid, run.config), run.config) is None:
             own = (f"--arm={study.control}", f"--seed={seed}", f"--out={folder}", "--quiet")
-            found.append(
-                Job(run.name, (*command, *settings(run.config), *own), folder, config.total_steps)
-            )
+            arguments = (*command, *settings(run.config), *own)
+            found.append(Job(run.name, arguments, folder, run.config))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shards.hashing import stable_hash
+from trainer.begun import definitions_of
 from trainer.config import TrainConfig
 from trainer.records import ArmResult, ValidResult
 from trainer.study_config import Prediction, StudyConfig
@@ -27,7 +28,7 @@ def made_for(
 ) -> dict[str, str]:
     """Return hashes of what a difference arm − control is about, by what they are of.
 
-    "model" is the model and how it is trained.
+    "model" is the model and how it is trained, "version" what Assay makes of these settings.
     """
     settings = _set(msgspec.to_builtins(train), msgspec.to_builtins(TrainConfig()))
     parts = {
@@ -35,6 +36,7 @@ def made_for(
         "validation": [valid.select, valid.documents, valid.tokens, valid.bytes],
         "control": study.arms[study.control],
         "arm": _content(study, arm),
+        "version": definitions_of(train),
     }
     return {name: stable_hash(part)[:16] for name, part in parts.items()}
 

@@ -291,15 +291,22 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(told).replace("-0.", "−0.") or none
 
     def _lacking(self, missing: list[str], chosen: set[str]) -> list[str]:
-        """Say of arms without a random subset whether a smaller one speaks for them."""
+        """Say of arms without a random subset whether one that is no larger speaks for them.
+
+        As `trainer.study_controls.lacking`: to within 1 %, and only if it passed the gate.
+        """
         sizes = {name: arm.available_tokens for name, arm in self.arms.items()}
-        subsets = [name for name in sizes if name.startswith("random-") and name not in chosen]
+        subsets = [
+            name
+            for name, arm in self.arms.items()
+            if name.startswith("random-") and name not in chosen and arm.verdict != "INCONCLUSIVE"
+        ]
         smallest = min(subsets, key=sizes.__getitem__, default=None)
-        covered = [name for name in missing if smallest and sizes[name] >= sizes[smallest]]
+        covered = [name for name in missing if smallest and 1.01 * sizes[name] >= sizes[smallest]]
         rest = [name for name in missing if name not in covered]
         said = []
         if covered:
-            end = f"{smallest}, smaller still, shows what less data alone does"
+            end = f"{smallest}, no larger, shows what less data alone does"
             said.append(f"none for {', '.join(covered)}: {end}")
         if rest:
             said.append(f"none for {', '.join(rest)}: less data alone might explain them")

@@ -7,6 +7,7 @@ import pytest
 
 from shards.errors import TrainingError
 from trainer import parallel
+from trainer.config import TrainConfig
 from trainer.parallel import (
     INTERRUPTED,
     PARENT,
@@ -22,6 +23,8 @@ from trainer.progress import Bars
 from trainer.records import METRICS
 from trainer.signals import Stopped
 
+CONFIG = TrainConfig()
+
 RUN = """
 trap 'kill -$1 $PPID; sleep 0.5; echo saved > {folder}/saved; exit 75' TERM
 kill -$0 $PPID
@@ -34,7 +37,7 @@ def ended(tmp_path, command, errors=b""):
     said = tempfile.TemporaryFile()
     said.write(errors)
     process = subprocess.Popen(command)
-    return _Running(Job("raw-1", (), tmp_path, 1), process, said)
+    return _Running(Job("raw-1", (), tmp_path, CONFIG), process, said)
 
 
 def test_a_run_that_cannot_start_stops_the_study_with_its_own_message(tmp_path):
@@ -43,7 +46,7 @@ def test_a_run_that_cannot_start_stops_the_study_with_its_own_message(tmp_path):
         Bars(quiet=True) as bars,
         pytest.raises(TrainingError, match=r"run raw-1: .*none\.toml: no such recipe file"),
     ):
-        run_jobs([Job("raw-1", arguments, tmp_path, 1)], 2, bars)
+        run_jobs([Job("raw-1", arguments, tmp_path, CONFIG)], 2, bars)
 
 
 def test_a_killed_run_is_named(tmp_path):
@@ -75,7 +78,7 @@ def test_a_signal_stops_the_study_when_its_runs_have_saved(tmp_path, monkeypatch
         return ended(tmp_path, command)._replace(job=job)
 
     monkeypatch.setattr(parallel, "_start", start)
-    jobs = [Job(name, (), tmp_path, 1) for name in ("raw-1", "raw-2")]
+    jobs = [Job(name, (), tmp_path, CONFIG) for name in ("raw-1", "raw-2")]
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
     with Bars(quiet=True) as bars, pytest.raises(KeyboardInterrupt) as stop:
         run_jobs(jobs, 1, bars)
@@ -99,7 +102,7 @@ def test_metrics_of_the_run_before_are_not_shown(tmp_path, monkeypatch):
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **how: popen(["sh", "-c", script], **how))
     with Bars(quiet=True) as bars:
-        run_jobs([Job("raw-1", (), tmp_path, 32)], 1, bars)
+        run_jobs([Job("raw-1", (), tmp_path, CONFIG)], 1, bars)
     assert set(seen) == {2}
 
 

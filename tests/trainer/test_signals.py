@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -41,6 +42,68 @@ def test_a_signal_is_noted_or_raised_once(number):
         with pytest.raises(Stopped, match=f"{number.name} at the start"):
             send(number)
         send(signal.SIGTERM, number)  # while the first one is on its way out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_python_dropped_comes_up_at_the_next_block(number):
+    """Inside of a finaliser or a callback of C code what is raised is printed, and forgotten."""
+    kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
+    with stop_signals("outside") as outer:
+        with suppress(kind):
+            send(number)
+        with pytest.raises(kind), stop_signals("inside"):
+            pytest.fail("the block was entered")
+        with stop_signals() as inner:  # one that looks at its flag finds it there
+            assert inner.signal == number
+            with pytest.raises(kind):
+                inner.at_once("inside")
+            inner.note()
+            outer.note()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_a_block_did_not_look_at_is_left_to_the_one_around_it(number):
+    kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
+
+    def block():
+        with stop_signals():
+            send(number)
+
+    with pytest.raises(kind), stop_signals("outside"):
+        block()
+
+
+LATE = """
+import os, signal, sys
+import click
+from shards import console
+from trainer.cli import StoppableCommand
+
+def leave(code, leave=sys.exit):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    leave(code)
+
+@click.command("study", cls=StoppableCommand)
+def command():
+    if HOW == "stopped":
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+console.sys.exit = leave
+console.run(command, "assay")
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("stopped", PREEMPTED), ("done", 0)])
+def test_signals_while_a_program_leaves_change_nothing(how, code):
+    done = subprocess.run(
+        [sys.executable, "-c", LATE.replace("HOW", repr(how))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
 def test_a_person_is_not_made_to_wait():

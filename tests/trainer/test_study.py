@@ -4,8 +4,10 @@ import pytest
 
 from shards.errors import RecipeError, TrainingError
 from shards.mixture_config import MixtureConfig, Stage
-from tests.trainer.test_loop import Interrupter
+from tests.trainer.test_loop import Interrupter, Notes
+from trainer.loop import train_on_ranks
 from trainer.progress import Reporter
+from trainer.ranks import ALONE
 from trainer.records import STUDY, STUDY_TEXT, StudyRecord, read_record, read_valid
 from trainer.study import (
     check_apart,
@@ -161,6 +163,33 @@ def test_a_study_that_replaces_another_leaves_no_record_of_runs_that_are_gone(
     assert read_record(tmp_path / f"before-{STUDY}", StudyRecord).train == tiny()
     record = run_study(data, STUDY_CONFIG, other, tmp_path, Reporter(quiet=True))
     assert record == read_record(tmp_path / STUDY, StudyRecord)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_run_that_assay_train_put_aside_is_found_again(dataset, tiny, tmp_path, capsys, tuned):
+    """With a seed and the folder of another run: neither is lost, and nothing is trained again."""
+    study = msgspec.structs.replace(STUDY_CONFIG, sweep=Sweep(learning_rates=[0.02], seeds=[7]))
+    config = tiny(learning_rate=0.02)
+    data = open_study(dataset, study, config)
+    record = run_study(data, study, config, tmp_path, Reporter(quiet=True))
+    folder = tmp_path / ("sweep01-7" if tuned else "noise-1")
+    train_on_ranks(
+        data.by_seed[1]["noise"].view,
+        data.valid,
+        msgspec.structs.replace(config, seed=9),
+        folder,
+        Reporter(quiet=True),
+        ALONE,
+        keep_others=True,
+    )
+    capsys.readouterr()
+    again = Notes(0)
+    assert run_study(data, study, config, tmp_path, again) == record
+    assert again.seen == []
+    said = capsys.readouterr().err
+    assert f"{folder} held another run (seed = 9 there, {7 if tuned else 1} here)" in said
+    assert "warning" not in said  # nothing is replaced
+    assert not (tmp_path / f"before-{STUDY}").exists()
 
 
 def without_speed(record):

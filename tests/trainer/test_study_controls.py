@@ -88,7 +88,7 @@ def test_a_mixture_or_probe_that_holds_less_needs_one_and_others_do_not():
     given = StudyConfig(arms={"raw": "True"}, seeds=[1, 2], random_like=["mix"], **others)
     arms["random-mix"] = small
     assert caution(arms, given).endswith("and 3 more there is no random subset of equal size;"
-                                         " random-mix, smaller still, shows what less data alone"
+                                         " random-mix, no larger, shows what less data alone"
                                          " does.")  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_a_smaller_random_subset_speaks_for_larger_arms():
     }
     selections = record.study.arms | {"near": "True"}
     config = msgspec.structs.replace(record.study, arms=selections)
-    end = "random-curated, smaller still, shows what less data alone does"
+    end = "random-curated, no larger, shows what less data alone does"
     assert caution(arms, config) == (f"Beside near there is no random subset of equal size; {end}.")
     assert random_words(arms, config) == f"random-curated; none for near: {end}"
     tiny = msgspec.structs.replace(record.arms["curated"], available_tokens=100)
@@ -112,6 +112,25 @@ def test_a_smaller_random_subset_speaks_for_larger_arms():
     config = msgspec.structs.replace(config, random_like=["near"])
     assert random_words(arms, config).endswith("none for curated: less data alone might explain"
                                                " the difference")  # fmt: skip
+
+
+def test_a_subset_of_one_size_speaks_though_a_draw_is_cut_at_documents():
+    """And one that failed the gate says nothing, whatever its size."""
+    record = study(random_like=["curated"])
+    config = msgspec.structs.replace(record.study, arms=record.study.arms | {"near": "True"})
+    subset = record.arms["random-curated"]
+    for size, said in ((397_000, ""), (395_000, "less data alone might explain")):
+        near = msgspec.structs.replace(subset, available_tokens=size)
+        words = random_words(record.arms | {"near": near}, config)
+        assert said in words
+        assert ("random-curated, no larger, shows" in words) == (not said)
+    failed = msgspec.structs.replace(subset, beats_baselines=False)
+    arms = record.arms | {"near": subset, "random-curated": failed}
+    end = "and random-curated did not pass the gate: less data alone might explain the difference"
+    assert random_words(arms, config) == f"random-curated; none for near, {end}"
+    assert caution(arms, config).startswith(
+        f"Beside near there is no random subset of equal size, {end} "
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ def leaked(tmp_path):
 
 
 def open_valid(dataset, **changes):
-    study = StudyConfig(arms=ARMS, valid="split == 'valid'", **changes)
+    study = StudyConfig(**{"arms": ARMS, "valid": "split == 'valid'"} | changes)
     return decontaminate(dataset, study, read_documents(dataset, study.valid))
 
 
@@ -64,6 +65,17 @@ def test_what_is_in_the_training_data_is_taken_out_and_said(leaked, monkeypatch,
     assert found.arms["raw"] == found.arms["clean"] == pytest.approx(8 / (7 * 19 + 19))
     texts = [valid.tokens[a:b].tolist() for a, b in itertools.pairwise(valid.offsets)]
     assert sorted(map(len, texts))[0] == 6
+
+
+def test_a_suggested_study_is_tested_on_the_documents_of_the_first(leaked):
+    """It has the control alone; what only other arms hold must not come back."""
+    clean, raw = ARMS["clean"], ARMS["raw"]
+    valid, found = open_valid(leaked)
+    alone = {"control": "clean", "arms": {"clean": clean}, "repeats": [2]}
+    assert len(open_valid(leaked, **alone)[0]) == len(valid) + 1
+    same, again = open_valid(leaked, **alone, apart_from=[clean, raw])
+    assert same.digest() == valid.digest()
+    assert again == msgspec.structs.replace(found, arms={"clean": found.arms["clean"]})
 
 
 def test_a_limit_of_one_takes_nothing_out_and_still_measures(leaked):

@@ -69,6 +69,18 @@ def test_the_recipe_is_a_study_that_tests_the_prediction_on_fresh_seeds():
     assert decode(table, "train", TrainConfig) == record.train
 
 
+@pytest.mark.parametrize(("limit", "wanted"), [(0.7, ["dropped == ''", "bytes > 9"]), (1.0, [])])
+def test_the_next_validation_is_apart_from_all_that_the_first_one_was(limit, wanted):
+    record = record_of(np.array([0.2, -0.3, 0.1]))
+    first = record.study
+    arms = first.arms | {"clean": "dropped == ''", "twin": first.arms["raw"]}
+    changes = {"arms": arms, "max_overlap": limit, "apart_from": ["bytes > 9"]}
+    record = msgspec.structs.replace(record, study=msgspec.structs.replace(first, **changes))
+    study = decode(tomllib.loads(recipe_text(record, suggest(record))), "study", StudyConfig)
+    assert study.apart_from == wanted
+    assert set(wanted) <= set(study.expressions)
+
+
 def test_a_mixture_as_large_as_the_control_has_no_random_subset():
     record = record_of(np.array([0.2, -0.3, 0.1]))
     raw = msgspec.structs.replace(record.arms["raw"], available_tokens=500_000)

@@ -7,7 +7,7 @@ import pytest
 from shards.config import decode
 from tests.trainer.records import arm_result, run_record
 from tests.trainer.test_study_suggest import record_of
-from trainer.config import ModelConfig, TrainConfig
+from trainer.config import DEFINITIONS, ModelConfig, TrainConfig
 from trainer.study_config import Cells, Mix, StudyConfig
 from trainer.study_suggest import ARM, recipe_text, suggest
 from trainer.study_told import made_for, predicted
@@ -22,7 +22,7 @@ def other(study=NEXT, train=RECORD.train, valid=RECORD.valid):
 
 
 def test_the_study_that_was_suggested_is_what_the_prediction_was_made_for():
-    assert set(NEXT.prediction.made_for) == {"model", "validation", "control", "arm"}
+    assert set(NEXT.prediction.made_for) == {"model", "validation", "control", "arm", "version"}
     assert other() == []
     old = msgspec.structs.replace(NEXT.prediction, made_for={})  # by an older Assay: unknown
     assert other(msgspec.structs.replace(NEXT, prediction=old, control="raw")) == []
@@ -47,6 +47,11 @@ def test_what_else_it_is_tested_on_is_named(what, changes):
     for key, values in changes.items():
         given[key] = msgspec.structs.replace(given[key], **values)
     assert other(**given) == ([what] if what else [])
+
+
+def test_another_version_of_the_trainer_is_another_test(monkeypatch):
+    monkeypatch.setitem(DEFINITIONS, "model", "of a later Assay")
+    assert other() == ["version"]
 
 
 def test_a_setting_that_is_new_and_as_by_default_changes_nothing(monkeypatch):

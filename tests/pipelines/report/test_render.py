@@ -211,10 +211,16 @@ def test_random_subsets_that_there_are_and_that_lack(chain, write_study, make_st
     write_study(arms=arms, study=selections)
     text = outline(render(gather(chain))).text
     assert f"{words}, INCONCLUSIVE; none for small: less data alone might explain them" in text
-    arms["random-curated"] |= {"available_tokens": 10}
-    write_study(arms=arms, study={"arms": {"raw": "1"}, "mixtures": {"small": {}}})
-    text = outline(render(gather(chain))).text
-    assert "none for small: random-curated, smaller still, shows what less data alone does" in text
+    arms["small"] |= {"available_tokens": 1000}
+    arms["random-curated"] |= {"available_tokens": 1009}
+    mixture = {"arms": {"raw": "1"}, "mixtures": {"small": {}}}
+    for verdict, said in (
+        ("INCONCLUSIVE", "none for small: less data alone might explain them"),
+        ("arm worse", "none for small: random-curated, no larger, shows what less data alone does"),
+    ):
+        arms["random-curated"] |= {"verdict": verdict}
+        write_study(arms=arms, study=mixture)
+        assert said in outline(render(gather(chain))).text
     write_study(study={"budget": "unique"})
     assert "random subset none is needed" in outline(render(gather(chain))).text
 
