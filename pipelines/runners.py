@@ -224,12 +224,14 @@ def _check_endpoint(beam_options: Any) -> None:
     """Refuse a job server that does not answer: Beam would try for minutes and not say which."""
     kind = beam.options.pipeline_options.PortableOptions
     endpoint = beam_options.view_as(kind).job_endpoint or "embed"
-    host, _, port = endpoint.rpartition(":")
-    if endpoint == "embed":  # Beam starts one itself
+    if endpoint == "embed" or "/" in endpoint:  # Beam starts one itself; gRPC's dns:///, unix:/
         return
+    host, colon, port = endpoint.rpartition(":")
+    if not (colon and port.isdigit()):
+        raise RecipeError(f"--job_endpoint={endpoint}: write it as host:port, e.g. localhost:8099")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, OverflowError) as error:
         raise PlatformError(
             f"--job_endpoint={endpoint}: no job server answers there ({error}); start it, or give"
             " the host:port at which it listens"

@@ -41,6 +41,7 @@ from pipelines.curate.numbers import numbers
 from pipelines.curate.scan import ScanContext, id_bytes
 from pipelines.parts import parts_stand, read_part, write_parts
 from pipelines.progress import ProgressLog
+from pipelines.readers import Range
 from pipelines.sidecars import read_sidecar, write_sidecar
 from shards.errors import CorruptError, ReconcileError
 from shards.text import flat
@@ -48,6 +49,9 @@ from shards.text import flat
 _LEAST_BUCKETS, _BUCKET_BYTES = 64, 512 << 20
 """Lines of 32 bytes give 40 bytes of rows a line, so a bucket's rows are at most some 600 MB; of
 prose, which has a line in 150 bytes, 130 MB."""
+
+_PACKED = 4
+"""Bytes of text that a byte of a compressed file may have: text in zstd, gzip or Parquet."""
 
 Step = Literal["anchors", "passages"]
 _FIELDS = ("hash", "occurrences", "key", "start", "word")
@@ -81,12 +85,19 @@ class RepeatsContext(Context, frozen=True):
     @property
     def buckets(self) -> int:
         """How many buckets there are: a power of two."""
-        size = sum(span.bytes for span in self.scan.plan.ranges)
+        size = sum(
+            span.bytes * (1 if _is_plain(span) else _PACKED) for span in self.scan.plan.ranges
+        )
         return max(_LEAST_BUCKETS, 1 << (size // _BUCKET_BYTES).bit_length())
 
     def path(self, step: Step, name: str) -> str:
-        """Return the path of one of a step's files."""
-        return files.join(self.resolved, step, name)
+        """Return the path of one of a step's files; those for other buckets are elsewhere."""
+        return files.join(self.resolved, f"{step}-{self.buckets}", name)
+
+
+def _is_plain(span: Range) -> bool:
+    """Tell whether a range's bytes are about those of its text."""
+    return span.compression == "none" and span.format != "parquet"
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -162,7 +173,7 @@ class MergeBuckets(beam.DoFn):
         context, step = self._context, self._step
         made_in = context.path(step, "")
         parts = (
-            read_part(context.path(step, _rows(shard)), bucket, made_in)
+            read_part(files.join(made_in, _rows(shard)), bucket, made_in)
             for shard in range(context.scan.plan.shards)
         )
         rows = np.frombuffer(b"".join(parts), dtype=_ROW)
@@ -209,9 +220,9 @@ def finish_step(context: RepeatsContext, step: Step) -> None:
     Raises:
         ReconcileError: they did not.
     """
-    sent = 0
+    sent, folder = 0, context.path(step, "")
     for shard in range(context.scan.plan.shards):
-        done = read_sidecar(context.path(step, _sent(shard)), _Done)
+        done = read_sidecar(files.join(folder, _sent(shard)), _Done)
         if done is None:
             raise ReconcileError(
                 f"{step} of shard {shard} are missing: the runner lost an element; run again"

@@ -152,6 +152,17 @@ _OF_MACHINES = (0x2000, 0x4000), (0xFC00, 0xFE00), (0xFE80, 0xFEC0)
 """First 16 bits of addresses of single machines (RFC 4291, 4193): global, unique local, link."""
 _NO_DIGIT = re.compile(rb"\D")
 
+_BAR = re.compile(rb"[^\w\s.%+()@:'\x80-\xbf\xc3-\xdf-]")
+"""Bytes that are in nothing that is found and, where it looks at what stands beside it, say no more
+than an end of the text: `find` finds the same in the parts between them."""
+_NEAR = 256
+"""Bytes beside a mask that are looked at again where no `_BAR` is among them."""
+_CUT = 192
+"""Bytes at the other end of them that only show where something ends: more than a domain's label,
+an address before its @, or anything else that is found and what is looked at beside it."""
+_MOST_LOOKS = 8
+"""Most looks at a whole document, so that the time goes by its bytes."""
+
 _QUOTE = re.compile(
     r"""b?(?P<mark>['"])(?P<content>(?:\\.|(?!(?P=mark))[^\\])*)(?P<end>(?:(?P=mark)…?)|\\?\Z)""",
     re.DOTALL,
@@ -182,20 +193,70 @@ def mask(text: bytes) -> tuple[bytes, list[Found]]:
     """Return a document with what was found replaced by its kind, such as `<email>`.
 
     Returns:
-        The text, in which nothing more is found, and what was replaced. What stands over the same
-        bytes as another find may only be found when that is masked; its place is then that in the
-        text with the masks.
+        The text, in which nothing more is found, and what was replaced, in order and without
+        overlap. Some of it is found only where what stands beside it is masked. (More may be left
+        where masks uncover numbers `_NEAR` bytes or more away, `_MOST_LOOKS` times one another.)
     """
-    masked: list[Found] = []
-    while found := find(text):
-        parts = []
-        at = 0
-        for item in found:
-            parts += [text[at : item.start], _label(item.kind)]
-            at = item.end
-        text = b"".join([*parts, text[at:]])
-        masked += found
-    return text, masked
+    masked = found = find(text)
+    for _ in range(_MOST_LOOKS):
+        if not found:
+            break
+        more, all_seen = _uncover(text, masked)
+        masked = sorted([*masked, *more])
+        gaps = [] if all_seen else _gaps(masked, 0, len(text))
+        found = [item for begin, end in gaps for item in _find_in(text, begin, end)]
+        masked = sorted([*masked, *found])
+    parts, at = [], 0
+    for item in masked:
+        parts += [text[at : item.start], _label(item.kind)]
+        at = item.end
+    return b"".join([*parts, text[at:]]), masked
+
+
+def _uncover(text: bytes, masked: list[Found]) -> tuple[list[Found], bool]:
+    """Return what is found beside masks, then beside the masks of that, and so on.
+
+    To what stands beside it a mask is an end of the text, and so is each byte of `_BAR`. So only
+    the parts between those are looked at or, where they are long, their bytes near the mask: the
+    time goes by the number of masks, however they uncover each other.
+
+    Returns:
+        The finds, and whether each part was looked at as a whole.
+    """
+    uncovered: list[Found] = []
+    all_seen = True
+    gaps = _gaps(masked, 0, len(text))
+    while gaps:
+        begin, end = gaps.pop()
+        near = min(end, begin + _NEAR)
+        bar = _BAR.search(text, begin, near)
+        stop = bar.start() if bar else near
+        found = _find_in(text, begin, stop)
+        if stop < end and not bar:
+            all_seen = False
+            found = [item for item in found if item.end <= stop - _CUT]
+        if stop < end and not found:
+            near = max(begin, end - _NEAR)
+            bar = _BAR.search(text[near:end][::-1])
+            start = end - bar.start() if bar else near
+            found = _find_in(text, start, end)
+            if start > begin and not bar:
+                all_seen = False
+                found = [item for item in found if item.start >= start + _CUT]
+        if found:
+            uncovered += found
+            gaps += _gaps(found, begin, end)
+    return uncovered, all_seen
+
+
+def _gaps(found: list[Found], begin: int, end: int) -> list[tuple[int, int]]:
+    """Return what is between `begin`, finds in order, and `end`."""
+    behind = [begin, *(item.end for item in found)]
+    return list(zip(behind, [*(item.start for item in found), end], strict=True))
+
+
+def _find_in(text: bytes, begin: int, end: int) -> list[Found]:
+    return [Found(begin + a, begin + b, kind) for a, b, kind in find(text[begin:end])]
 
 
 def mask_batch(

@@ -2,9 +2,9 @@
 
 Lexbor, which parses for resiliparse, and resiliparse itself have costs that grow with the square
 of a page or faster. Anybody can write such a page, so each cost is bounded before it arises, by
-counts that take linear time and cannot be misled: they do not depend on what the parser would take
-for a comment, a script or a quoted value. What a page over a bound loses is stated with each; it
-keeps its text.
+counts that take linear time and do not depend on what the parser would take for a comment, a script
+or a quoted value. (`depth` is an estimate: pages that it is wrong for were looked for, and are not
+excluded.) What a page over a bound loses is stated with each; it keeps its text.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.readers.depth import depths, without
 from pipelines.readers.tags import count_names, long_tags
 
 
@@ -60,6 +61,11 @@ _DEEPEST_ALWAYS = 100
 _DEPTH_TAGS = 1_000_000
 """Depth times tags of such a page if it is deeper than `_DEEPEST_ALWAYS`."""
 
+_WALKED = 100_000_000
+"""Depth times other tags of a page that is parsed: one with more loses the elements that nest most,
+and where that is not enough, all tags (`depth.py`).
+"""
+
 INDENTED = 4
 """Bytes of indentation that a byte of a page may become, where that is not less than 64 KiB."""
 _INDENTED_ALWAYS = 64 << 10
@@ -84,6 +90,8 @@ def bounded(text: str, parse: Callable[[str], Any]) -> tuple[Any, bool]:
         and tags, 15 s for 20,000 nested elements.
     """
     text = _parsable(text)
+    flat = _not_deep(text)
+    was_deep, text = flat is not text, flat
     tags = text.count("<")
     lines = tags + text.count("\n")  # each of `pre` is indented
     lists = min(
@@ -97,9 +105,9 @@ def bounded(text: str, parse: Callable[[str], Any]) -> tuple[Any, bool]:
             text, tree = _LIST.sub(r"<\1div", text), None
     deepest = min(DEEPEST, max(_DEEPEST_ALWAYS, _DEPTH_TAGS // max(tags, 1)))
     if tags <= deepest:
-        return text if tree is None else tree, True
+        return text if tree is None else tree, not was_deep
     tree = parse(text) if tree is None else tree
-    return tree, not _has(tree, ">".join("*" * (deepest + 1)))
+    return tree, not was_deep and not _has(tree, ">".join("*" * (deepest + 1)))
 
 
 def _parsable(text: str) -> str:
@@ -111,6 +119,21 @@ def _parsable(text: str) -> str:
     if len(_OPENED.findall(text)) * tags > max(len(text), _ALWAYS_OPENED):
         text = _tags(_FORMATTING).sub(r"<\1span", text)
     return text
+
+
+def _not_deep(text: str) -> str:
+    """Return a page in which the parser cannot walk too often over too many open elements."""
+    for names_go in (True, False):
+        tags = text.count("<")
+        if tags * tags // 4 <= _WALKED:  # whatever the depth
+            return text
+        depth, deep = depths(text)
+        depth = min(depth, tags // 2)  # the tags that walk may be open themselves
+        if depth * (tags - depth) <= _WALKED:
+            return text
+        if names_go:
+            text = without(text, deep)
+    return _without_tags(text)
 
 
 def _few_attributes(text: str) -> str:

@@ -20,6 +20,12 @@ _CUT_CHUNK = re.compile(rb"[0-9A-Fa-f]{0,8}[ \t]*(?:;[^\r\n]*)?\r?")
 _TRAILERS = re.compile(rb"(?:[\w-]+:[^\n]*\n)*\s*")
 _LINE_END = re.compile(rb"\r?\n")
 _GZIP = b"\x1f\x8b"
+_NO_CODING = re.compile(
+    r"(?:|identity|none|null|binary|[78]bit|text(?:/.*)?|(?:utf|ucs)-?\d.*|us-ascii|ascii"
+    r"|iso-?(?:8859|2022)-.*|latin-?\d|windows-.*|cp-?\d+|koi8-.*|euc-.*|gbk?|gb\d+|big5.*"
+    r"|shift[-_]jis|tis-620)\Z"
+)
+"""What servers name where there is no coding: nothing, or a character set."""
 _MOST_PIECE = 1 << 20
 
 
@@ -78,7 +84,7 @@ def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
     Raises:
         PageError: `bad_http` where it cannot be undone, `record_too_large`.
     """
-    if coding in {"", "identity"}:
+    if _NO_CODING.match(coding):
         return body
     if coding in {"gzip", "x-gzip"}:
         return _gunzip(body, coding, max_bytes)

@@ -9,12 +9,16 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 TEXT = ("text/html", "application/xhtml+xml", "text/plain")
 """Media types that hold a text."""
 _MOST_CODINGS = 4
+_TRANSFER_CODINGS = ("gzip", "x-gzip", "deflate")
 _LISTS = ("content-encoding", "transfer-encoding")
 _CHARSET = re.compile(
     r""";\s*charset\s*=\s*(?:"(?P<quoted>[^"]*)|'(?P<single>[^']*)|(?P<bare>[^\s;"]*))""",
     re.IGNORECASE,
 )
 _MOST_CHARSET = 64
+_KIND_END = re.compile(r"[\s;,\"]")
+"""Servers also write `text/html charset=utf-8`, `text/html, text/html` and `"text/html"`."""
+_AROUND_KIND = ' \t"'
 
 
 class Page(NamedTuple):
@@ -51,6 +55,8 @@ def parse_response(raw: bytes, max_bytes: int) -> Page:
         raise PageError("not_text", f"Content-Type is {kind[:80]!r}")
     named = headers.get("content-encoding", "").lower().split(",")
     codings = [coding.strip() for coding in named if coding.strip()]
+    sent = [coding.strip() for coding in headers.get("transfer-encoding", "").lower().split(",")]
+    codings += [coding for coding in sent if coding in _TRANSFER_CODINGS]
     if len(codings) > _MOST_CODINGS:  # each may take max_bytes and its time
         raise PageError("bad_http", f"Content-Encoding names {len(codings)} codings")
     if "chunked" in headers.get("transfer-encoding", "").lower():
@@ -80,9 +86,9 @@ def content_type(value: str) -> tuple[str, str | None]:
     Any bytes may stand there, in any number, so no parser of e-mail reads them: some raise, and
     take the square of the length.
     """
-    if not value:
+    if not value.strip():
         return "text/html", None
-    kind = value.partition(";")[0].strip().lower()
+    kind = _KIND_END.split(value.strip(_AROUND_KIND), maxsplit=1)[0].lower()
     match = _CHARSET.search(value)
     charset = match.group(match.lastgroup or 0).strip().lower() if match else ""
     known = charset.isascii() and charset.isprintable() and len(charset) <= _MOST_CHARSET

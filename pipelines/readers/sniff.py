@@ -21,6 +21,8 @@ _BINARY_SHARE = 20
 """Compressed bytes are such bytes in one of ten; a page may have one by accident."""
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _WIDE = re.compile(r"(?:x-)?(?:utf[-_]?(?:16|32)|ucs|unicode|iso-10646|csunicode)", re.IGNORECASE)
+_SHIFTED = re.compile(r"(?:x-)?(?:cs)?iso-?2022", re.IGNORECASE)
+"""Character sets that shift out of and into ASCII (RFC 1557)."""
 _SURE_BYTES = 16
 
 
@@ -55,6 +57,8 @@ def binary(body: bytes, charset: str | None) -> str | None:
     head = body[:_HEAD_BYTES]
     if is_html(head) or head.startswith(_BOMS) or _WIDE.match(charset or ""):
         return None
+    if _SHIFTED.match(charset or ""):
+        head = head.translate(None, b"\x0e\x0f")
     binaries = _binaries(head)
     if binaries * _BINARY_SHARE > len(head):
         return f"{binaries} of the first {len(head)} bytes of the page are control characters"

@@ -29,7 +29,7 @@ _MAX_DICTIONARY_BYTES = 16 << 20
 
 class Frame(NamedTuple):
     """One data frame: where it (or a skippable frame before it) begins in the file, and the bytes
-    of its content if its header states them.
+    of its content if its header states them (see `_credible`).
     """
 
     offset: int
@@ -40,6 +40,7 @@ class _Header(NamedTuple):
     raw: bytes
     window_bytes: int
     content_bytes: int | None
+    is_single_segment: bool
     has_checksum: bool
     dictionary: int
 
@@ -59,29 +60,30 @@ def walk_frames(path: str, file: BinaryIO, size: int) -> list[Frame]:
     that happens; `zstd_pieces` reports it.
 
     Raises:
-        InputError: a frame needs a dictionary that is not the file's own, or a window above
-            `MAX_WINDOW_BYTES`.
+        InputError: the first frame needs a dictionary that is not the file's own, or a window
+            above `MAX_WINDOW_BYTES`. Others that do are gaps, since one wrong bit can say so.
     """
     frames: list[Frame] = []
     own = _own_dictionary(file)
     known = {0, own.dict_id()} if own is not None else {0}
     file.seek(0)
-    try:
-        while True:
-            offset = file.tell()
+    blocks: int | None = 0
+    while blocks is not None:
+        offset = file.tell()
+        try:
             header = _read_header(file)
-            if header is None:
-                return frames
-            _refuse(path, offset, header, known)
-            frames.append(Frame(offset, header.content_bytes))
-            last = False
-            while not last:
-                last, payload, _ = _read_block_header(file)
-                if file.seek(payload, 1) > size:
-                    return frames
+        except _DamageError:
+            break
+        if header is None:
+            break
+        blocks = _walk_blocks(file, size)
+        if blocks is not None:
+            header = _credible(header, blocks)
             file.seek(4 * header.has_checksum, 1)
-    except _DamageError:
-        return frames
+        if not frames:  # a later one that differs is damaged, which ends no job
+            _refuse(path, offset, header, known)
+        frames.append(Frame(offset, header.content_bytes))
+    return frames
 
 
 def zstd_pieces(
@@ -120,7 +122,8 @@ def zstd_pieces(
         known = header.content_bytes
         for piece in content:
             if isinstance(piece, Gap):
-                resume = None if known is None or piece.resume is None else begin + known
+                most = piece.resume
+                resume = None if known is None or most is None else begin + min(known, most)
                 if resume_anywhere and piece.resume is not None:
                     # A size that is less than what was decoded is damaged itself.
                     ahead = position + file.tell() - at
@@ -129,8 +132,12 @@ def zstd_pieces(
                 if resume is None:
                     return
                 position = resume
-            else:
-                position += len(piece)
+                continue
+            if known is not None and not resume_anywhere:
+                # More than the frame states is damaged, and at the positions of the next frame.
+                piece = piece[: begin + known - position]  # noqa: PLW2901
+            position += len(piece)
+            if piece:
                 yield piece
 
 
@@ -139,25 +146,37 @@ def _frame_pieces(
 ) -> Iterator[Piece]:
     """Decode one frame whose header was read; after a damaged block, skip to the frame's end.
 
-    A Gap's `resume` is None where the frame's end could not be found, 0 otherwise.
+    A Gap's `resume` is None where the frame's end could not be found, else the most bytes that its
+    blocks can hold.
     """
     at = file.tell()
-    parts = itertools.chain([header.raw], _parts(file, has_checksum=header.has_checksum))
+    gap: Gap | None = None
+    count = 0
     try:
-        for compressed in parts:
+        for compressed in itertools.chain(
+            [header.raw], _parts(file, has_checksum=header.has_checksum)
+        ):
+            count += 1
+            if gap is not None:  # to the frame's end
+                continue
             try:
                 content = decoder.decompress(compressed)
             except zstandard.ZstdError as error:
                 message = str(error).removeprefix("zstd decompressor error: ")
-                yield Gap("corrupt_zstd", f"{message}, in the block at byte {at}", 0)
-                break
+                gap = Gap("corrupt_zstd", f"{message}, in the block at byte {at}", None)
+                continue
             at = file.tell()
             if content:
                 yield content
-        for _ in parts:  # to the frame's end
-            pass
     except _DamageError as damage:
-        yield damage.gap
+        if gap is None:
+            yield damage.gap
+        else:
+            yield gap._replace(detail=f"{gap.detail}; {damage.gap.detail}")
+        return
+    if gap is not None:
+        blocks = count - 1 - header.has_checksum
+        yield gap._replace(resume=blocks * _MAX_BLOCK_BYTES)
 
 
 def _parts(file: BinaryIO, *, has_checksum: bool) -> Iterator[bytes]:
@@ -219,6 +238,7 @@ def _read_header(file: BinaryIO, *, allow_end: bool = True) -> _Header | None:
         raw=magic + descriptor + window + dictionary + size,
         window_bytes=window_bytes,
         content_bytes=content_bytes if size else None,
+        is_single_segment=single_segment,
         has_checksum=bool(bits & 0x04),
         dictionary=int.from_bytes(dictionary, "little"),
     )
@@ -233,6 +253,34 @@ def _read_block_header(file: BinaryIO) -> tuple[bool, int, bytes]:
     if kind == 3 or size > _MAX_BLOCK_BYTES:
         raise _DamageError("corrupt_zstd", f"no valid block begins at byte {at}")
     return last, 1 if kind == 1 else size, raw
+
+
+def _walk_blocks(file: BinaryIO, size: int) -> int | None:
+    """Go to the end of a frame's blocks and return how many they are; None if there is no end."""
+    blocks, last = 0, False
+    while not last:
+        try:
+            last, payload, _ = _read_block_header(file)
+        except _DamageError:
+            return None
+        if file.seek(payload, 1) > size:
+            return None
+        blocks += 1
+    return blocks
+
+
+def _credible(header: _Header, blocks: int) -> _Header:
+    """Return a header that states no more content than the frame's blocks can hold.
+
+    A size above that is damaged: believed, it would move what is behind the frame out of reach, or
+    have a frame of one segment refused for its window. `zstd_pieces` goes by the same rule, so that
+    the positions behind the frame are the same in every range.
+    """
+    most = blocks * _MAX_BLOCK_BYTES
+    if header.content_bytes is None or header.content_bytes <= most:
+        return header
+    window_bytes = most if header.is_single_segment else header.window_bytes
+    return header._replace(content_bytes=most, window_bytes=window_bytes)
 
 
 def _own_dictionary(file: BinaryIO) -> zstandard.ZstdCompressionDict | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -57,11 +58,15 @@ class Group(beam.DoFn):
         files.write_atomic(f"{self._out}/{element[0]}", json.dumps(sorted(element[1])).encode())
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:1", "localhost:x", "nowhere.invalid:8099"])
+@pytest.mark.parametrize("endpoint", ["localhost:1", "nowhere.invalid:8099", "[::1]:1"])
 def test_a_job_server_that_does_not_answer_is_named_at_once(endpoint):
     options = RunnerOptions("PortableRunner", beam_args=(f"--job_endpoint={endpoint}",))
-    with pytest.raises(PlatformError, match=f"--job_endpoint={endpoint}: no job server answers"):
+    said = re.escape(f"--job_endpoint={endpoint}: no job server answers")
+    with pytest.raises(PlatformError, match=said):
         run_pipeline(options, lambda pipeline: pytest.fail("was built"), label="test")
+    without_port = RunnerOptions("PortableRunner", beam_args=("--job_endpoint=localhost",))
+    with pytest.raises(RecipeError, match="write it as host:port"):
+        run_pipeline(without_port, lambda pipeline: pytest.fail("was built"), label="test")
 
 
 def test_an_error_in_a_worker_keeps_its_type_and_message():

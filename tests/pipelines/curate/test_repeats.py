@@ -2,12 +2,15 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.curate import cut, job, repeats
 from pipelines.curate.job import curate
+from pipelines.curate.repeats import RepeatsContext
+from pipelines.readers import Range
 from pipelines.recipe import curate_recipe
 from pipelines.runners import JobOptions
 from shards.errors import ReconcileError
@@ -118,6 +121,14 @@ def test_same_dataset_for_any_ranges(site, tmp_path, unit):
     assert run(tmp_path / "b", site, small, near=True, unit=unit).dataset_id == first.dataset_id
 
 
+@pytest.mark.parametrize("unit", ["line", "substring"])
+def test_same_dataset_for_any_buckets(site, tmp_path, monkeypatch, unit):
+    first = run(tmp_path / "a", site, unit=unit)
+    monkeypatch.setattr(repeats, "_LEAST_BUCKETS", 1)
+    monkeypatch.setattr(repeats, "_BUCKET_BYTES", 3000)
+    assert run(tmp_path / "b", site, unit=unit).dataset_id == first.dataset_id
+
+
 def test_a_job_that_was_killed_before_the_write_resumes(site, tmp_path, monkeypatch):
     first = run(tmp_path / "whole", site, unit="substring")
 
@@ -142,7 +153,7 @@ def test_rows_that_were_damaged_are_made_again(site, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", site, unit="line")
     monkeypatch.undo()
-    (rows,) = (tmp_path / "out").glob("_work/*/*/passages/rows/00000")
+    (rows,) = (tmp_path / "out").glob("_work/*/*/passages-64/rows/00000")
     rows.write_bytes(rows.read_bytes()[:-1])
     assert run(tmp_path / "out", site, unit="line").dataset_id == first.dataset_id
 
@@ -170,3 +181,18 @@ def test_bytes_that_do_not_add_up_commit_nothing(site, tmp_path, monkeypatch):
     with pytest.raises(ReconcileError, match="bytes are gone but"):
         run(tmp_path / "out", site, unit="line")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("format_", "compression", "buckets"),
+    [
+        ("jsonl", "none", 128),
+        ("jsonl", "zstd", 512),
+        ("warc", "gzip", 512),
+        ("parquet", "none", 512),
+    ],
+)
+def test_buckets_are_for_the_bytes_of_the_text(format_, compression, buckets):
+    span = Range("a", format_, compression, 0, 1, bytes=100 * (512 << 20))
+    scan = SimpleNamespace(plan=SimpleNamespace(ranges=[span]))
+    assert RepeatsContext.buckets.fget(SimpleNamespace(scan=scan)) == buckets

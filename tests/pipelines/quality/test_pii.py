@@ -12,8 +12,10 @@ from pipelines.quality import (
     compute_signals,
     definitions,
     known_signals,
+    pii,
 )
 from pipelines.quality.pii import (
+    _BAR,
     _IBAN_BYTES,
     KINDS,
     MASKED,
@@ -193,6 +195,66 @@ def test_masked_text_is_utf8_and_spans_do_not_overlap(one, other):
     assert set(found) <= set(replaced)
     assert sum(c[0] for c in count(*flat(pa.array([text.decode()]))).values()) == len(found)
     assert count(np.zeros(0, np.uint8), np.zeros(1, np.int64))["pii_ip"].shape == (0,)
+
+
+_PIECES = st.sampled_from(
+    "a 1 é . - + ( ) @ : ' % 00 : 1:2:: \n tel Phone: 030 901 82 00|+49 30 901820|(415) 555-2671|"
+    "jo@example.com|10.0.0.1|AT61 1904 3002 3457 3201|XX93 ABCD EFGH IJKL|4111 1111 1111 1111|"
+    " |2025 |415-555-2671|fe80::1|12 34 56|001-415-555-2671|call me on 467 3395|\n".split("|")
+    + list("a1é.-+()@:'% ,;<é你 ")
+)
+_BARS = [bar.encode() for bar in map(chr, range(0x3000)) if _BAR.match(bar.encode())]
+
+
+def _in_rounds(text):
+    while found := find(text):
+        for item in reversed(found):
+            text = text[: item.start] + f"<{item.kind}>".encode() + text[item.end :]
+    return text
+
+
+@given(st.lists(_PIECES, max_size=6), st.sampled_from(_BARS), st.lists(_PIECES, max_size=6))
+def test_what_is_on_either_side_of_a_bar_is_found_by_itself(one, bar, other):
+    left, right = "".join(one).encode(), "".join(other).encode()
+    begin = len(left + bar)
+    behind = [(item.start + begin, item.end + begin, item.kind) for item in find(right)]
+    assert find(left + bar + right) == find(left) + behind
+
+
+@given(st.lists(_PIECES, max_size=30))
+def test_masks_are_those_of_rounds_over_the_whole_text(pieces):
+    text = "".join(pieces).encode()
+    masked, replaced = mask(text)
+    assert masked == _in_rounds(text)
+    assert all(a.end <= b.start for a, b in pairwise(replaced))
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"),
+    [
+        (b"+49 30 901820", b"<phone>"),  # each is found when the one before it is masked
+        (b"(415) 555-2671", b"<phone>"),
+        (b"XX93 ABCD EFGH IJKL ", b"<iban> "),  # when the one behind it is
+    ],
+)
+def test_numbers_that_uncover_each_other_cost_no_time(unit, label, monkeypatch):
+    """10 KB took seconds and 1 MB hours: a look at the whole text for each."""
+    looked_at = 0
+
+    def counted(text):
+        nonlocal looked_at
+        looked_at += len(text)
+        return find(text)
+
+    monkeypatch.setattr(pii, "find", counted)
+    assert mask(unit * 500)[0] == label * 500
+    assert looked_at < 500 * 4 * pii._NEAR
+
+
+def test_a_text_without_bars_is_masked_to_its_end():
+    gap = b" word" * 200 + b" "
+    text = b"+49 30 901820" * 2 + gap + b"jo@example.com" + gap + b"(415) 555-2671" * 3
+    assert mask(text)[0] == b"<phone>" * 2 + gap + b"<email>" + gap + b"<phone>" * 3
 
 
 def test_masked_bytes_add_up_in_every_document():

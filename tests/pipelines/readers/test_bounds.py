@@ -30,6 +30,12 @@ MANY = " ".join(f"a{n}=é" for n in range(300_000))
         "<select>" + "<option>x" * 100_000 + "</select><p>One</p><p>Two</p>",
         "<datalist>" + "<OPTION>x</OPTION>" * 100_000 + "</datalist><p>One</p><p>Two</p>",
         "<p>One</p><p>Two</p>" + "".join(f"<p b{n}></p></x{n}>" for n in range(300_000)),
+        "<p>One</p><p>Two</p><svg>" + "<g>" * 30_000 + "</x>" * 30_000,
+        "<p>One</p><p>Two</p>" + "<span>" * 30_000 + "</h1>" * 30_000,
+        "<p>One</p><p>Two</p>" + "<span><!--</span>-->" * 20_000 + "</h1>" * 30_000,
+        "<p>One</p><p>Two</p>" + "<span><a x='</span>'></a>" * 20_000 + "<hr>" * 30_000,
+        "<p>One</p><p>Two</p><math>" + "<mi></mx>" * 30_000 + "</my>" * 30_000,
+        "<p>One</p><p>Two</p>" + "<span>" * 20_000 + "<rt>" * 20_000,
     ],
 )
 def test_a_page_that_took_hours_keeps_its_text(page):

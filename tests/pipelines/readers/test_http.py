@@ -100,6 +100,36 @@ def test_a_charset_is_read_from_any_header(value, found):
     assert content_type(value) == ("text/html", found)
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("text/html charset=utf-8", "text/html"),
+        ("text/html, text/html", "text/html"),
+        ('"text/plain"; charset=utf-8', "text/plain"),
+        ("image/png, text/html", "image/png"),
+        (" ", "text/html"),
+    ],
+)
+def test_a_media_type_ends_where_servers_end_it(value, found):
+    assert content_type(value)[0] == found
+
+
+@pytest.mark.parametrize("name", [b"none", b"UTF-8", b"iso-8859-1", b"8bit", b"Shift_JIS"])
+@pytest.mark.parametrize("body", [b"short text", "Größe <p>ein Text".encode("latin-1")])
+def test_a_coding_that_is_none_changes_nothing(name, body):
+    assert parse_response(response(body, b"Content-Encoding: " + name), 99).body == body
+
+
+def test_codings_of_the_transfer_are_undone_too():
+    packed = gzip.compress(BODY)
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed)
+    raw = response(chunks, b"Transfer-Encoding: gzip, chunked")
+    assert parse_response(raw, 99).body == BODY
+    twice = zlib.compress(packed)
+    raw = response(twice, b"Transfer-Encoding: deflate", b"Content-Encoding: gzip")
+    assert parse_response(raw, 99).body == BODY
+
+
 @given(st.binary(max_size=60))
 def test_no_header_is_more_than_a_page_or_a_reason(value):
     for header in (b"Content-Type: text/html;", b"Content-Encoding:", b"Transfer-Encoding:", b""):

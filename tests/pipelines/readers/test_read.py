@@ -111,6 +111,35 @@ def test_damage_in_one_frame_gives_the_same_rows_for_every_range_size(memory):
         assert (which + 1) * 20_000 >= len(data) or rows[-1]["text"] == "document 4999"
 
 
+@pytest.mark.parametrize("size", [1 << 63, 1 << 62, 1 << 40, 3000, 700_000])
+@pytest.mark.parametrize("single_segment", [False, True])
+def test_a_frame_that_states_a_wrong_size_costs_no_other(memory, size, single_segment):
+    """What it says moves what is behind it, at most by what its blocks can hold."""
+
+    def frame(content, size):
+        blocks = [content[at : at + 9000] for at in range(0, len(content), 9000)]
+        raw = [
+            (len(block) << 3 | (at == len(blocks) - 1)).to_bytes(3, "little") + block
+            for at, block in enumerate(blocks)
+        ]
+        head = b"\xe0" if single_segment else b"\xc0\x50"
+        return b"\x28\xb5\x2f\xfd" + head + size.to_bytes(8, "little") + b"".join(raw)
+
+    data = documents(5000)
+    cut = data.index(b"\n", 30_000) + 1, data.index(b"\n", 60_000) + 1
+    parts = [data[: cut[0]], data[cut[0] : cut[1]], data[cut[1] :]]
+    sizes = [len(parts[0]), size, len(parts[2])]
+    packed = b"".join(map(frame, parts, sizes))
+    rows = memory.rows("a.jsonl.zst", packed, 1 << 30)
+    if size > 3000:  # else zstd's buffers decide how much it decodes of the frame itself
+        assert rows == memory.rows("a.jsonl.zst", packed, 1)
+    assert [row["position"] for row in rows] == sorted({row["position"] for row in rows})
+    whole = [row["id"] for row in memory.rows("a.jsonl", data)]
+    behind = data[: cut[1]].count(b"\n") + 1  # the line behind damage is no line
+    assert [row["id"] for row in rows][-len(whole[behind:]) :] == whole[behind:]
+    assert [row["error"] for row in rows if row["error"]] == ["corrupt_zstd"]
+
+
 def test_a_text_file_is_one_document(memory):
     text = "First line\n\nSecond é\n"
     for path, data in (

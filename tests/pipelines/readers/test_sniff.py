@@ -20,3 +20,9 @@ def test_nothing_compressed_is_taken_for_a_text(text, level):
 def test_no_text_is_taken_for_bytes_of_something_else(body):
     for codec in ("utf-8", "utf-16"):
         assert binary(body.encode(codec), None) is None or body.startswith(("%PDF", "GIF8", "PK"))
+
+
+def test_a_text_that_shifts_out_of_ascii_is_no_bytes_of_something_else():
+    body = "한 글 자 마 다 " * 20
+    assert binary(body.encode("iso2022_kr"), "iso-2022-kr") is None
+    assert binary(bytes(range(15)) * 9, "iso-2022-kr") is not None

@@ -449,6 +449,20 @@ def test_a_damaged_frame_costs_no_other_record_of_a_file_of_frames(memory, monke
         assert "corrupt_zstd" in [row["error"] for row in rows]
 
 
+@pytest.mark.parametrize("bit", [62, 63])
+def test_a_frame_that_states_a_huge_size_costs_no_other_record(memory, monkeypatch, bit):
+    """Its records were behind the largest number: the job ended."""
+    monkeypatch.setattr(read, "page_text", to_text)
+    frames = [zstandard.compress(part) for part in MANY]
+    for which in (3, 5):
+        blocks = frames[which][6 + (frames[which][4] >> 6) :]
+        frames[which] = b"\x28\xb5\x2f\xfd\xc0\x50" + (1 << bit).to_bytes(8, "little") + blocks
+    rows = memory.rows("a.warc.zst", b"".join(frames))
+    assert [row["error"] for row in rows].count("corrupt_zstd") == 2
+    good = {row["id"] for row in rows if not row["error"]}
+    assert good >= {f"urn:uuid:{n}" for n in range(12) if n not in {3, 5}}
+
+
 def test_a_byte_order_mark_hides_no_record(memory, monkeypatch):
     monkeypatch.setattr(read, "page_text", to_text)
     rows = memory.rows("a.warc", b"\xef\xbb\xbf" + CRAWL[2] + CRAWL[4])
