@@ -32,7 +32,7 @@ def read_part(path: str, number: int, made_in: str) -> bytes:
     Args:
         path: the file's.
         number: from 0.
-        made_in: the folder to delete so that it is made again, for the error message.
+        made_in: the folder or file to delete so that it is made again, for the error message.
 
     Raises:
         InputError: the file cannot be opened.

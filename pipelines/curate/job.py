@@ -71,7 +71,7 @@ def _curate(
     found: list[tuple[str, int]], recipe: CurateRecipe, out: str, options: JobOptions
 ) -> tuple[Manifest, bool]:
     started = time.time()
-    before = stamps([*(path for path, _ in found), *list_files(recipe.signals)])
+    before, lists = stamps(path for path, _ in found), stamps(list_files(recipe.signals))
     asked = recipe
     wanted = dict(found) | dict(model_files(recipe))
     hashed = hash_inputs(list(wanted.items()), out, options, _committed(out))
@@ -95,10 +95,11 @@ def _curate(
         evaluation,
         earlier,
         stamps=before,
+        list_stamps=lists,
     )
     sets = set_stats(evaluation, recipe.dedup.contamination)
     scan, infos = _scan(scan, options)
-    _check_unchanged(before, work)
+    _check_unchanged(before | lists, work)
     _check_definitions(stated, recipe, work)
     summary, resolved = _resolve(scan, infos, out, options)
     _find_repeats(RepeatsContext(scan, resolved, progress_folder(out, "repeats")), options)

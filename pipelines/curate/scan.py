@@ -36,7 +36,7 @@ from pipelines.curate.plan import Plan
 from pipelines.curate.reference import load_reference
 from pipelines.curate.schema import ID, fragment_schema
 from pipelines.progress import ProgressLog
-from pipelines.quality import compute_signals, list_files, pii, url_lists
+from pipelines.quality import compute_signals, pii, url_lists
 from pipelines.readers import read_range
 from pipelines.recipe import CurateRecipe
 from shards.errors import InputError
@@ -54,7 +54,8 @@ split): above a range of the default size, so only files that can not be split h
 class ScanContext(Context, frozen=True):
     """What a worker needs: the plan, the recipe, LSH's (bands, rows), and where to write.
 
-    `stamps` is what the file system said of the inputs and lists before they were hashed.
+    `stamps` is what the file system said of the inputs before they were hashed, and `list_stamps`
+    of the lists and classifiers.
     `fragments` is empty until the scan has ended; `layout` is its hash, the name of what is said
     about their rows. `part_bytes` bounds a worker's memory and never changes a result.
     """
@@ -68,6 +69,7 @@ class ScanContext(Context, frozen=True):
     evaluation: list[EvaluationFile] = msgspec.field(default_factory=list)
     earlier: Earlier = Earlier()
     stamps: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)
+    list_stamps: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)
     fragments: list[Part] = msgspec.field(default_factory=list)
     layout: str = ""
     part_bytes: int = msgspec.field(default_factory=lambda: PART_BYTES)
@@ -275,8 +277,8 @@ class ScanRanges(beam.DoFn):
     def _write(self, at: Part, table: pa.Table, batches: int, *, last: bool) -> FragmentInfo:
         context = self._context
         path = context.plan.ranges[at.range].path
-        used = {path, *list_files(context.recipe.signals)} & context.stamps.keys()
-        if changed := changed_since({name: context.stamps[name] for name in sorted(used)}):
+        own = {path: context.stamps[path]} if path in context.stamps else {}
+        if changed := changed_since(own | context.list_stamps):
             raise InputError(changed)  # its name would say that it is of what was hashed
         data = fragments.fragment_bytes(*by_shard(table, context.plan.shards), context.plan.shards)
         info = FragmentInfo(
