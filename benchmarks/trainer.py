@@ -1,19 +1,23 @@
 """Speed of training on the CPU: tokens a CPU second, Muon against AdamW, the loader's share.
 
-    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt [PYTHON]] [--ranks N]
+    python -m benchmarks.trainer [--quick] [--nanogpt PATH] [--litgpt [PYTHON]] [--prepared]
+                                 [--ranks N]
 
 Runs of the default model (`trainer.config`, one thread) on a dataset of Zipf-distributed tokens
 made here. CPU time of the whole process, so that other work on the machine counts little; runs of
 both optimisers take turns, and the median step is what counts. `loader_share` is the loader's CPU
 time for a batch over the CPU time of a step. `ratio_nanogpt` and `ratio_litgpt` are our tokens a
 CPU second over theirs for one model of 4.2 M parameters with AdamW, step by step in turns
-(`compare`), `…_wall` the same by the clock. PYTHON is the interpreter that litgpt is installed for.
+(`compare`; the median of the turns' ratios), `…_wall` the same by the clock. PYTHON is the
+interpreter that litgpt is installed for. With `--prepared`, `…_prepared` are the ratios to peers
+whose processes were also given what `assay train` does for its own memory (`trainer.memory`).
 With `--ranks`, `ordered_ms` and `all_reduce_ms` are the times of summing that model's gradients
 over N processes on this machine, in the fixed order and as gloo does it, by turns.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import socket
@@ -48,6 +52,7 @@ from trainer.reduce import OrderedSum
 
 VOCABULARY, EOS = 4096, 0
 DOCUMENTS, LENGTH = 4000, 500
+OURS = "ours"
 WARM_UP = 4
 """Steps of each run that are not counted: memory is touched for the first time."""
 
@@ -88,6 +93,9 @@ def main() -> None:
         const=sys.executable,
         help="compare with litgpt; of this interpreter if it is not that one's",
     )
+    parser.add_argument(
+        "--prepared", action="store_true", help="also compare with peers of our memory settings"
+    )
     parser.add_argument("--ranks", metavar="N", type=int, help="also sum gradients over N ranks")
     options = parser.parse_args()
     pythons = {"nanogpt": options.nanogpt and sys.executable, "litgpt": options.litgpt}
@@ -96,7 +104,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder, "tokens"))
         shape = peer_shape(dataset, Path(folder), options.nanogpt)
-        peers = {name: Peer(name, python, shape) for name, python in pythons.items()}
+        peers = {
+            f"{name}_prepared" if prepared else name: Peer(
+                name, python, shape | {"prepared": prepared}
+            )
+            for name, python in pythons.items()
+            for prepared in ([False, True] if options.prepared else [False])
+        }
         found = measure(dataset, Path(folder), rounds, steps)
         if peers:
             found |= compare(dataset, Path(folder), peers, 10 if options.quick else 60)
@@ -198,16 +212,13 @@ class Turns(Reporter):
     def __init__(self, peers: dict[str, Peer]) -> None:
         super().__init__(quiet=True)
         self.peers = peers
-        self.seconds: dict[str, list[tuple[float, float]]] = {"ours": []}
+        self.turns: list[dict[str, tuple[float, float]]] = []
         self.begun: tuple[float, float] | None = None
 
     def step(self, step: int, loss: float, tokens_per_s: float) -> None:
-        if self.begun:
-            cpu, wall = self.begun
-            took = time.process_time() - cpu, time.perf_counter() - wall
-            self.seconds["ours"].append(took)
-        for name, peer in self.peers.items():
-            self.seconds.setdefault(name, []).append(peer.step())
+        cpu, wall = self.begun or (math.nan, math.nan)  # of the first step only the end is known
+        took = time.process_time() - cpu, time.perf_counter() - wall
+        self.turns.append({name: peer.step() for name, peer in self.peers.items()} | {OURS: took})
         self.begun = time.process_time(), time.perf_counter()
 
 
@@ -217,7 +228,8 @@ def compare(
     """Train the same model here and there, step by step in turns; return our speed over theirs.
 
     Ours is a whole `train`, with loader, hash checks and metrics; of a peer only batch, forward,
-    backward, clipping and update are timed. One thread each, medians of CPU and of wall time.
+    backward, clipping and update are timed. One thread each, CPU and wall time; the median of the
+    turns' ratios, since a machine that others use is faster and slower within a run.
     """
     view, valid = dataset.select("split == 'train'"), read_documents(dataset, "split == 'valid'")
     for peer in peers.values():
@@ -225,15 +237,13 @@ def compare(
     turns = Turns(peers)
     config = msgspec.structs.replace(PEER, steps=steps + WARM_UP)
     train(view, valid, config, folder / "peer", turns)
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows[WARM_UP - 1 :], strict=True)]
-        for name, rows in turns.seconds.items()
-    }
-    cpu, wall = medians.pop("ours")
+    counted = turns.turns[WARM_UP:]
     return {
-        f"ratio_{name}{suffix}": round(theirs[column] / ours, 3)
-        for name, theirs in medians.items()
-        for suffix, column, ours in (("", 0, cpu), ("_wall", 1, wall))
+        f"ratio_{name}{suffix}": round(
+            statistics.median(turn[name][column] / turn[OURS][column] for turn in counted), 3
+        )
+        for name in peers
+        for column, suffix in enumerate(("", "_wall"))
     }
 
 

@@ -7,6 +7,7 @@ library, numpy, torch and the peer:
 
 It prints `ready` and then, for each line that it reads, the CPU and wall seconds of one step. What
 is timed is what the peer's own training script does: batch, forward, backward, clipping, update.
+With `prepared` in the shape its memory is set up as `assay train` does it (`trainer.memory`).
 """
 
 import contextlib
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `assay train` does, be
 import numpy as np
 import torch
 
-from trainer.memory import keep_freed_memory
+from trainer.memory import prepare_memory
 
 ROOT = Path(__file__).parent.parent
 ADAM = {"lr": 1e-3, "betas": (0.9, 0.95), "weight_decay": 0.1}
@@ -165,7 +166,8 @@ def litgpt(shape: Shape) -> Step:
 
 def main() -> None:
     name, shape = sys.argv[1], json.loads(sys.argv[2])
-    keep_freed_memory()  # what `assay train` does for itself
+    if shape["prepared"]:
+        prepare_memory()  # what `assay train` does for itself
     torch.set_num_threads(shape["threads"])
     torch.manual_seed(1)
     with contextlib.redirect_stdout(sys.stderr):  # what they print is not our result

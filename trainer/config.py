@@ -24,7 +24,7 @@ LEAST_TIMEOUT_S = 2.0
 """What it takes to see that a rank's beats stand still (`watch.SILENT_SECONDS`)."""
 
 DEFINITIONS = {
-    "model": "3",
+    "model": "4",
     "optimizer": "2",
     "loop": "3",
     "evaluation": "2",

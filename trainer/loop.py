@@ -30,7 +30,7 @@ from trainer.device import (
 from trainer.evaluate import Evaluation
 from trainer.events import Event, append_line, room_for
 from trainer.folder import claim
-from trainer.memory import keep_freed_memory
+from trainer.memory import prepare_memory
 from trainer.monitor import Values, open_monitor
 from trainer.parallel import is_orphan
 from trainer.progress import Reporter
@@ -192,7 +192,7 @@ def _train(
 ) -> RunRecord | None:
     if ranks.first:
         (folder / RUN).unlink(missing_ok=True)
-    keep_freed_memory()
+    prepare_memory()
     run = Run.begin(view, config, folder, key, reporter, ranks)
     stop.note()
     curve_documents = valid.head(config.curve_tokens)

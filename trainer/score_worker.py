@@ -22,7 +22,7 @@ import torch
 
 from shards.errors import AssayError, DatasetError
 from trainer.data import Documents
-from trainer.memory import keep_freed_memory
+from trainer.memory import prepare_memory
 from trainer.score import TrainedModel, lm_bpb, load_model
 
 
@@ -73,7 +73,7 @@ def main(run: Path, device: str) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    keep_freed_memory()
+    prepare_memory()
     try:
         answer(load_model(run, device), sys.stdin.buffer, answers)
     except AssayError as error:

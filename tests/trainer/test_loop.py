@@ -1,6 +1,7 @@
 import math
 import os
 import signal
+import time
 from pathlib import Path
 
 import msgspec
@@ -460,6 +461,10 @@ class Loser(Interrupter):
     def step(self, step, loss, tokens_per_s):
         super().step(step, loss, tokens_per_s)
         if step == self.damage_at:
+            written = self.folder / "checkpoint-00000080.json"
+            deadline = time.monotonic() + 60  # the thread may be slow on a busy machine
+            while not written.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
             flip(self.folder / "checkpoint-00000080.0-of-1.safetensors")
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
 from trainer import ops
 from trainer.model import rope_tables
-from trainer.ops import linear, product, relu_squared, rms_norm, rotate
+from trainer.ops import _is_amd, linear, product, relu_squared, rms_norm, rotate
 
 GENERATOR = torch.Generator().manual_seed(1)
 GAIN = torch.linspace(0.5, 2, 24)
@@ -79,9 +79,28 @@ def test_bf16_is_normalised_and_rotated_in_fp32():
     assert rotate(x, cos, sin).dtype == torch.float32
 
 
-def test_products_are_the_same_without_onednn(monkeypatch):
-    x, empty = torch.randn(7, 24, generator=GENERATOR), torch.empty(0, 24)
-    found = product(x, WEIGHT)
-    assert product(empty, WEIGHT).shape == (0, 10)
-    monkeypatch.setattr(ops, "_ONEDNN", None)
-    assert torch.allclose(product(x, WEIGHT), found, atol=1e-5)
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_onednn_and_mkl_give_the_same_products_and_gradients(monkeypatch):
+    """Which of the two multiplies follows from the CPU; here both do."""
+    x, empty = torch.randn(2, 7, 24, generator=GENERATOR), torch.empty(0, 24)
+    weight = WEIGHT.clone().requires_grad_()
+    found = {}
+    for name, library in (("mkl", None), ("onednn", torch.ops.mkldnn._linear_pointwise)):
+        monkeypatch.setattr(ops, "_ONEDNN", library)
+        assert product(empty, WEIGHT).shape == (0, 10)
+        leaf = x.clone().requires_grad_()
+        y = linear(leaf, weight)
+        gradients = torch.autograd.grad(y.square().sum(), (leaf, weight))
+        found[name] = [product(x[0], WEIGHT), y, *gradients]
+    for mkl, onednn in zip(*found.values(), strict=True):
+        assert torch.allclose(mkl, onednn, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("vendor_id\t: AuthenticAMD\n", True), ("vendor_id\t: GenuineIntel\n", False)],
+)
+def test_the_vendor_is_read(tmp_path, text, expected):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert _is_amd(tmp_path / "cpuinfo") is expected
+    assert not _is_amd(tmp_path / "nowhere")
