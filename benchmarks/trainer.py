@@ -111,11 +111,12 @@ def main() -> None:
             for name, python in pythons.items()
             for prepared in ([False, True] if options.prepared else [False])
         }
-        found = measure(dataset, Path(folder), rounds, steps)
-        if peers:
-            found |= compare(dataset, Path(folder), peers, 10 if options.quick else 60)
+        ratios = {}
+        if peers:  # first, while this process is as new as theirs
+            ratios = compare(dataset, Path(folder), peers, 10 if options.quick else 60)
         for peer in peers.values():
             peer.close()
+        found = measure(dataset, Path(folder), rounds, steps) | ratios
         if options.ranks:
             found |= sums_of_ranks(options.ranks, Path(folder))
         print(json.dumps(found))

@@ -1,5 +1,6 @@
 """The `assay` command: every entry of its table exists, and help costs no heavy import."""
 
+import signal
 import subprocess
 import sys
 
@@ -52,3 +53,32 @@ def test_errors_are_one_line_without_traceback(arguments, code, words, tmp_path)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("command", "module", "code"),
+    [
+        ("train", "click", 75),
+        ("train", "trainer.cli", 75),
+        ("study", "click", 75),
+        ("study", "pipelines.commands.study", 75),
+        ("curate", "click", None),
+    ],
+)
+def test_a_signal_while_a_command_is_imported_is_a_stop_where_there_is_a_run(
+    number, command, module, code
+):
+    script = (
+        "import os, sys\n"
+        "class Sender:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Sender())\n"
+        f"sys.argv[1:] = [{command!r}, 'recipe.toml']\n"
+        "from pipelines.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == (-number if code is None else code)
+    assert (b"nothing is lost" in done.stderr) == (code is not None)
