@@ -208,7 +208,11 @@ def peer_shape(dataset: TokenDataset, folder: Path, nanogpt: Path | None) -> dic
 
 
 class Turns(Reporter):
-    """Has every peer take a step after each of ours; notes CPU and wall seconds of all."""
+    """Has every peer take a step after each of ours; notes CPU and wall seconds of all.
+
+    The peers change places from turn to turn, since each finds the caches as the one before it has
+    left them, and two of one kind would warm them for each other.
+    """
 
     def __init__(self, peers: dict[str, Peer]) -> None:
         super().__init__(quiet=True)
@@ -219,7 +223,10 @@ class Turns(Reporter):
     def step(self, step: int, loss: float, tokens_per_s: float) -> None:
         cpu, wall = self.begun or (math.nan, math.nan)  # of the first step only the end is known
         took = time.process_time() - cpu, time.perf_counter() - wall
-        self.turns.append({name: peer.step() for name, peer in self.peers.items()} | {OURS: took})
+        names = sorted(self.peers)
+        first = len(self.turns) % len(names)
+        order = [*names[first:], *names[:first]]
+        self.turns.append({name: self.peers[name].step() for name in order} | {OURS: took})
         self.begun = time.process_time(), time.perf_counter()
 
 

@@ -132,6 +132,7 @@ def check_chain(stages: list[Stage]) -> int:
             [sys.executable, "-m", "pipelines", *stage.arguments, *dry],
             capture_output=True,
             check=False,
+            preexec_fn=_end_with_parent,
         )
         if done.returncode:
             sys.stderr.write(done.stderr.decode(errors="replace"))

@@ -30,7 +30,7 @@ def run(command: click.Command, name: str) -> NoReturn:
     Exits with 0, 2 for bad requests, 1 for failures, 130 after ^C and 143 after SIGTERM. Only a
     bug ends in a traceback, and only with ASSAY_DEBUG set.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else who started this knows better
+    if not callable(signal.getsignal(signal.SIGTERM)):  # else who called this knows better
         signal.signal(signal.SIGTERM, _terminate)
     try:
         result = command.main(prog_name=name, standalone_mode=False)

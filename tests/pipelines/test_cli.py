@@ -3,11 +3,15 @@
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import click
 import pytest
 
+from pipelines.__main__ import NO_RUN
 from pipelines.cli import COMMANDS, assay, load_command
+from pipelines.commands import study
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -55,30 +59,65 @@ def test_errors_are_one_line_without_traceback(arguments, code, words, tmp_path)
     assert "Traceback" not in done.stderr + done.stdout
 
 
+STUDY = "study recipe.toml --data tokens --out x"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize(
     ("command", "module", "code"),
     [
-        ("train", "click", 75),
-        ("train", "trainer.cli", 75),
-        ("study", "click", 75),
-        ("study", "pipelines.commands.study", 75),
-        ("curate", "click", None),
+        ("train recipe.toml", "click", 75),
+        ("train recipe.toml", "trainer.cli", 75),
+        (STUDY, "click", 75),
+        (STUDY, "trainer.cli", 75),
+        ("study recipe.toml --out x", "click", None),
+        ("study suggest --data=x", "click", None),
+        ("curate recipe.toml", "click", None),
+        ("", "click", None),
     ],
 )
 def test_a_signal_while_a_command_is_imported_is_a_stop_where_there_is_a_run(
     number, command, module, code
 ):
+    done = interrupted(number, command, module)
+    assert done.returncode == (-number if code is None else code)
+    assert (b"nothing is lost" in done.stderr) == (code is not None)
+
+
+def test_an_interrupt_while_a_command_is_imported_has_no_traceback():
+    done = interrupted(signal.SIGINT, "curate recipe.toml", "click")
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+def test_a_chain_that_is_told_to_stop_leaves_no_stage_behind(tmp_path):
+    """Its stages look at the recipe first, each in a process."""
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[split]\nvalid_fraction = 0.1\n[study]\n")
+    command = [sys.executable, "-m", "pipelines", "study", str(recipe), "--out", str(tmp_path)]
+    chain = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    children = Path(f"/proc/{chain.pid}/task/{chain.pid}/children")
+    while chain.poll() is None and not (found := children.read_text().split()):
+        time.sleep(0.01)
+    chain.terminate()
+    chain.communicate(timeout=60)
+    assert chain.returncode == 143
+    assert not any(Path("/proc", child).exists() for child in found)
+
+
+def test_the_commands_of_a_study_are_known_before_they_are_imported():
+    assert {*NO_RUN, "run"} == set(study.study_command.list_commands(click.Context(assay)))
+
+
+def interrupted(number: int, command: str, module: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `assay` and have it get a signal when it imports a module."""
     script = (
         "import os, sys\n"
         "class Sender:\n"
         "    def find_spec(self, name, *_):\n"
         f"        if name == {module!r}: os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Sender())\n"
-        f"sys.argv[1:] = [{command!r}, 'recipe.toml']\n"
+        f"sys.argv[1:] = {command!r}.split()\n"
         "from pipelines.__main__ import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    assert done.returncode == (-number if code is None else code)
-    assert (b"nothing is lost" in done.stderr) == (code is not None)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

@@ -63,6 +63,15 @@ def test_the_parts_of_a_batch_add_up_to_it(seed, positions, parts):
         assert torch.allclose(ours, theirs, atol=1e-12)
 
 
+@pytest.mark.parametrize("below", [60.0, 80.0, 100.0, 300.0])
+def test_improbable_targets_keep_their_digits(below):
+    """Softmax's probability of the last one is a denormal in fp32 from 88 below the top, then 0."""
+    x, weight = torch.eye(2), torch.tensor([[below, 0.0], [0.0, 0.0]])
+    targets = torch.tensor([1, 0])
+    expected = textbook(x.double(), weight.double(), targets, "sum").item()
+    assert mean_nats_of(x, weight, targets, 1).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_nothing_to_learn_from_is_not_a_number():
     x, weight, _ = problem(0, 4, 3)
     assert mean_nats_of(x, weight, torch.full((4,), IGNORED)).isnan()
