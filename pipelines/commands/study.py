@@ -1,6 +1,7 @@
 """`assay study`: the trainer's study, on a tokens dataset or on one that the chain makes first.
 
-The trainer is known by the names of its commands only, as everywhere in `pipelines` but in `__main__`.
+The trainer is known by the names of its commands only, as everywhere in `pipelines` but
+`__main__`.
 """
 
 import importlib
