@@ -104,12 +104,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder, "tokens"))
         shape = peer_shape(dataset, Path(folder), options.nanogpt)
+        memory = {"": False, "_prepared": True} if options.prepared else {"": False}
         peers = {
-            f"{name}_prepared" if prepared else name: Peer(
-                name, python, shape | {"prepared": prepared}
-            )
+            name + suffix: Peer(name, python, shape | {"prepared": prepared})
             for name, python in pythons.items()
-            for prepared in ([False, True] if options.prepared else [False])
+            for suffix, prepared in memory.items()
         }
         ratios = {}
         if peers:  # first, while this process is as new as theirs

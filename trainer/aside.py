@@ -12,7 +12,7 @@ from shards.console import console
 from shards.errors import CorruptError
 from shards.view_file import VIEW
 from trainer.begun import BEGUN, Begun, definitions_of, other_settings
-from trainer.checkpoint import newest_key
+from trainer.checkpoint import STEM, newest_key
 from trainer.config import TrainConfig
 from trainer.events import EVENTS
 from trainer.monitor import TENSORBOARD
@@ -72,7 +72,7 @@ def _files_of_run(folder: Path) -> Iterator[Path]:
 
 
 def _is_written(name: str) -> bool:
-    return name in _WRITTEN or name.startswith("checkpoint-")
+    return name in _WRITTEN or name.startswith(STEM)
 
 
 def _key_of(folder: Path) -> str | None:
@@ -103,7 +103,7 @@ def _move(source: Path, target: Path, *, back: bool = False) -> None:
     target.mkdir(exist_ok=True)
 
     def order(path: Path) -> tuple[int, str]:
-        manifest = path.suffix == ".json" and path.name.startswith("checkpoint-")
+        manifest = path.suffix == ".json" and path.name.startswith(STEM)
         return 0 if path.name == RUN else 2 if manifest else 1, path.name
 
     for path in sorted(_files_of_run(source), key=order, reverse=back):

@@ -35,8 +35,8 @@ from trainer.ranks import ALONE, Ranks
 from trainer.tensor_file import decode_tensors, tensor_chunks
 
 FORMAT = 3
-_STEM = "checkpoint-"
-_STEP = re.compile(rf"{_STEM}(\d+)\.")
+STEM = "checkpoint-"
+_STEP = re.compile(rf"{STEM}(\d+)\.")
 _HASHED_BYTES = 8 << 20
 """Bytes that are hashed at once: of a file of many gigabytes no more is in memory."""
 
@@ -121,7 +121,7 @@ def write_part(
     Raises:
         TrainingError: it cannot be written (a full disk).
     """
-    path = folder / f"{_STEM}{step:08d}.{writer}-of-{writers}.safetensors"
+    path = folder / f"{STEM}{step:08d}.{writer}-of-{writers}.safetensors"
     tensors, metadata = _encode_state(state, first=writer == 0)
     digest, size = hashlib.sha256(), 0
     try:
@@ -212,7 +212,7 @@ def load_checkpoint(
         return None
     raise CorruptError(
         f"{'; '.join(refused)}; no good checkpoint is left: remove"
-        f" {folder / _STEM}* to start the run again from its first step"
+        f" {folder / STEM}* to start the run again from its first step"
     )
 
 
@@ -232,7 +232,7 @@ def load_step(
             return _found(entry, files, [], ranks)
         refused.append(damage)
     advice = (
-        f"no older one is good: remove {folder / _STEM}* to start the run again from its first step"
+        f"no older one is good: remove {folder / STEM}* to start the run again from its first step"
     )
     for entry in _entries(folder, run_key, ranks, []):
         if entry.step < step and not (
@@ -343,7 +343,7 @@ def prune_checkpoints(
             kept |= {file.name for file in folder.glob(f"{path.stem}.*")}
         else:
             _remove(path)
-    for path in folder.glob(f"{_STEM}*"):
+    for path in folder.glob(f"{STEM}*"):
         step = _step_of(path)
         old = step is not None and (until is None or step <= until)
         if old and path.suffix != ".json" and path.name not in kept and not is_partial(path):
@@ -366,12 +366,12 @@ def _step_of(path: Path) -> int | None:
 
 def _manifest(folder: Path, step: int) -> Path:
     """Return where the manifest of a step's checkpoint is."""
-    return folder / f"{_STEM}{step:08d}.json"
+    return folder / f"{STEM}{step:08d}.json"
 
 
 def _manifests(folder: Path) -> list[Path]:
     """Return the manifests in a folder, newest step first."""
-    return sorted(folder.glob(f"{_STEM}*.json"), reverse=True)
+    return sorted(folder.glob(f"{STEM}*.json"), reverse=True)
 
 
 def _encode(entry: Checkpoint) -> bytes:

@@ -41,7 +41,6 @@ from trainer.records import (
     VALID,
     Metrics,
     RunRecord,
-    read_record,
     read_run,
     sealed,
     write_record,
@@ -69,10 +68,7 @@ def run_key(view: TokenView, valid: Documents, config: TrainConfig) -> str:
 def finished(folder: Path, key: str) -> RunRecord | None:
     """Return the record of a finished run with this key, if `folder` holds it."""
     path = folder / RUN
-    if not path.exists():
-        return None
-    # Another run's record is not this one's to judge.
-    return read_run(path) if read_record(path, RunRecord).run_key == key else None
+    return read_run(path, key) if path.exists() else None
 
 
 def recalled(folder: Path, key: str, config: TrainConfig) -> RunRecord | None:

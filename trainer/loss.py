@@ -88,8 +88,7 @@ class _MeanNats(torch.autograd.Function):
                 # one kernel, whose passes stay in the nearest cache
                 p_RV = torch.softmax(y_RV, dim=1)
                 loss += (_nats(y_RV, p_RV, target_R1) * share_R1).sum()
-                minus_one_R1 = p_RV.new_full(target_R1.shape, -1)
-                p_RV.scatter_add_(1, target_R1, minus_one_R1)
+                p_RV.scatter_add_(1, target_R1, p_RV.new_full(target_R1.shape, -1))
                 p_RV = p_RV.to(w_VD.dtype)
                 # A row's share goes to its D values and not to its V probabilities.
                 x_grad_ND[rows] = product(p_RV, w_VD.T) * share_R1

@@ -280,13 +280,17 @@ def sealed(record: RunRecord) -> RunRecord:
     return msgspec.structs.replace(record, seal=_seal(msgspec.to_builtins(record)))
 
 
-def read_run(path: Path) -> RunRecord:
-    """Read a run's record, as it was written: baselines and curves are in no other file.
+def read_run(path: Path, key: str) -> RunRecord | None:
+    """Read the record of the run with this key, as it was written; None if it is another run's.
+
+    Baselines and curves are in no other file, so the record is held against its seal.
 
     Raises:
         CorruptError: the file is not such a record, or something changed it.
     """
     record = read_record(path, RunRecord)
+    if record.run_key != key:  # not this one's to judge
+        return None
     if record.seal and record.seal != _seal(msgspec.json.decode(path.read_bytes())):
         raise CorruptError(
             f"{path}: is not as it was written (its seal is of other values); remove it, and"

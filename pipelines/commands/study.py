@@ -12,6 +12,7 @@ from typing import Any
 import click
 import msgspec
 
+from pipelines.arguments import names_data
 from shards.config import did_you_mean, load_recipe
 from shards.console import quiet_option, recipe_options
 
@@ -44,7 +45,7 @@ class _Study(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, rest = (args[0], args[1:]) if args[0] in _TRAINER else ("run", args)
-        if name == "run" and not any(word.split("=")[0] == "--data" for word in rest):
+        if name == "run" and not names_data(rest):
             return name, chain_command, rest
         return name, self.get_command(ctx, name), rest
 

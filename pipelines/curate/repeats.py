@@ -134,7 +134,8 @@ class TabulateShards(beam.DoFn):
 
     def process(self, shard: int) -> Iterator[int]:
         context, step, buckets = self._context, self._step, self._context.buckets
-        path, done = context.path(step, _rows(shard)), context.path(step, _sent(shard))
+        folder = context.path(step, "")
+        path, done = files.join(folder, _rows(shard)), files.join(folder, _sent(shard))
         if read_sidecar(done, _Done) is None or not parts_stand(path, buckets):
             table, kept = judged_shard(context.scan, context.resolved, shard)
             rows = _tabulate(table.filter(pa.array(kept)), context, step)
@@ -186,7 +187,7 @@ class MergeBuckets(beam.DoFn):
         table = table.replace_schema_metadata({"passages": got})
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        files.write_hashed(context.path(step, _table(bucket)), memoryview(sink.getvalue()))
+        files.write_hashed(files.join(made_in, _table(bucket)), memoryview(sink.getvalue()))
         yield bucket
 
 

@@ -12,6 +12,7 @@ import re
 _TOKEN = re.compile(
     r"<(?P<end>/?)(?P<name>[A-Za-z][^\s/>]*)|<!--|<[!?/]|--!?>|=\s*[\"']|[\"'>]", re.ASCII
 )
+_TAG = re.compile(r"</?(?P<name>[A-Za-z][^\s/>]*)", re.ASCII)
 _RAW = frozenset(
     {"iframe", "noembed", "noframes", "noscript", "plaintext", "script", "style", "textarea"}
     | {"title", "xmp"}
@@ -87,6 +88,3 @@ def without(text: str, names: list[str]) -> str:
         return "<img" if (token["name"] or "").lower() in gone else token.group()
 
     return _TAG.sub(renamed, text)
-
-
-_TAG = re.compile(r"</?(?P<name>[A-Za-z][^\s/>]*)", re.ASCII)

@@ -53,13 +53,12 @@ def parse_response(raw: bytes, max_bytes: int) -> Page:
     kind, charset = content_type(headers.get("content-type", ""))
     if kind not in TEXT:
         raise PageError("not_text", f"Content-Type is {kind[:80]!r}")
-    named = headers.get("content-encoding", "").lower().split(",")
-    codings = [coding.strip() for coding in named if coding.strip()]
-    sent = [coding.strip() for coding in headers.get("transfer-encoding", "").lower().split(",")]
-    codings += [coding for coding in sent if coding in _TRANSFER_CODINGS]
+    content, transfer = (headers[name].lower() for name in _LISTS)
+    codings = [coding for coding in _words(content) if coding]
+    codings += [coding for coding in _words(transfer) if coding in _TRANSFER_CODINGS]
     if len(codings) > _MOST_CODINGS:  # each may take max_bytes and its time
         raise PageError("bad_http", f"Content-Encoding names {len(codings)} codings")
-    if "chunked" in headers.get("transfer-encoding", "").lower():
+    if "chunked" in transfer:
         body = dechunk(body, plain=kind == "text/plain" and not codings)
     for coding in reversed(codings):
         body = decompress(body, coding, max_bytes)
@@ -78,6 +77,11 @@ def _headers(lines: list[str]) -> dict[str, str]:
         elif colon:
             headers.setdefault(name, value.strip())
     return headers | {name: ",".join(values) for name, values in lists.items()}
+
+
+def _words(value: str) -> list[str]:
+    """Return the parts of a header field that is a list."""
+    return [word.strip() for word in value.split(",")]
 
 
 def content_type(value: str) -> tuple[str, str | None]:

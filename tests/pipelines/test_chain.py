@@ -1,6 +1,7 @@
 """The chain of a recipe: order, folders, and stopping at the first failure."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,10 +119,42 @@ sys.exit(chain.run_chain([stage]))
     assert not any(map(is_running, stages))
 
 
+def test_a_chain_that_is_told_to_stop_leaves_no_stage_behind(tmp_path):
+    """Its stages look at the recipe first, each in a process; here the first waits for ever."""
+    recipe = tmp_path / "r.toml"
+    os.mkfifo(recipe)
+    command = [sys.executable, "-m", "pipelines", "study", str(recipe), "--out", str(tmp_path)]
+    chain = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while chain.poll() is None and not was_read(
+        recipe, b"[split]\nvalid_fraction = 0.1\n[study]\n"
+    ):
+        time.sleep(0.01)
+    while chain.poll() is None and not (stages := children(chain.pid)):
+        time.sleep(0.01)
+    chain.terminate()
+    chain.communicate(timeout=60)
+    assert chain.returncode == 143
+    deadline = time.monotonic() + 20
+    while any(map(is_running, stages)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(is_running, stages))
+
+
+def was_read(fifo, data):
+    """Give a named pipe's reader its data, if there is one."""
+    try:
+        writing = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with os.fdopen(writing, "wb") as file:
+        file.write(data)
+    return True
+
+
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while it is read
         return False
 
 

@@ -1,16 +1,13 @@
 """The `assay` command: every entry of its table exists, and help costs no heavy import."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import click
 import pytest
 
-from pipelines.__main__ import NO_RUN
+from pipelines.arguments import STUDY_READERS
 from pipelines.cli import COMMANDS, assay, load_command
 from pipelines.commands import study
 
@@ -90,49 +87,8 @@ def test_an_interrupt_while_a_command_is_imported_has_no_traceback():
     assert (done.returncode, done.stderr) == (130, b"")
 
 
-def test_a_chain_that_is_told_to_stop_leaves_no_stage_behind(tmp_path):
-    """Its stages look at the recipe first, each in a process; here the first waits for ever."""
-    recipe = tmp_path / "r.toml"
-    os.mkfifo(recipe)
-    command = [sys.executable, "-m", "pipelines", "study", str(recipe), "--out", str(tmp_path)]
-    chain = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while chain.poll() is None and not was_read(
-        recipe, b"[split]\nvalid_fraction = 0.1\n[study]\n"
-    ):
-        time.sleep(0.01)
-    children = Path(f"/proc/{chain.pid}/task/{chain.pid}/children")
-    while chain.poll() is None and not (found := children.read_text().split()):
-        time.sleep(0.01)
-    chain.terminate()
-    chain.communicate(timeout=60)
-    assert chain.returncode == 143
-    deadline = time.monotonic() + 20
-    while (left := [child for child in found if is_running(child)]) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert left == []
-
-
 def test_the_commands_of_a_study_are_known_before_they_are_imported():
-    assert {*NO_RUN, "run"} == set(study.study_command.list_commands(click.Context(assay)))
-
-
-def was_read(fifo: Path, data: bytes) -> bool:
-    """Give a named pipe's reader its data, if there is one."""
-    try:
-        writing = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    with os.fdopen(writing, "wb") as file:
-        file.write(data)
-    return True
-
-
-def is_running(pid: str) -> bool:
-    """Whether a process is there and more than an entry that its parent has not read yet."""
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    assert {*STUDY_READERS, "run"} == set(study.study_command.list_commands(click.Context(assay)))
 
 
 def interrupted(number: int, command: str, module: str) -> subprocess.CompletedProcess[bytes]:

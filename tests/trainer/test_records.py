@@ -43,17 +43,17 @@ def test_a_sealed_run_is_read_as_it_was_written_and_no_other(tmp_path):
     record = sealed(run_record())
     path = tmp_path / "run.json"
     write_record(path, record)
-    assert read_run(path) == record
+    assert read_run(path, record.run_key) == record
     text = path.read_text()
     for old, new in (('"bigram": 2.5', '"bigram": 9.0'), ('"valid_bpb": 2.4', '"valid_bpb": 2.3')):
         assert old in text
         path.write_text(text.replace(old, new))
         with pytest.raises(CorruptError, match=r"run\.json: is not as it was written .* remove"):
-            read_run(path)
+            read_run(path, record.run_key)
     path.write_text(text.replace('"tokens_per_s": 1000.0', '"tokens_per_s": 1.0'))  # a fact
-    assert read_run(path).bpb == record.bpb
+    assert read_run(path, record.run_key).bpb == record.bpb
     write_record(path, run_record())  # of an older Assay
-    assert read_run(path) == run_record()
+    assert read_run(path, record.run_key) == run_record()
 
 
 def test_validation_scores_are_verified(tmp_path):
